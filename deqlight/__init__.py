@@ -1,0 +1,1 @@
+"""deqlight: depth is time. Train neural networks inspired by differential equations, with any integrator."""

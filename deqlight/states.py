@@ -1,0 +1,82 @@
+"""Station 0, the arithmetic of states: a tensor, or a flat tuple of tensors, treated alike.
+
+Everything that an integrator does to a state goes through here, so that one solver serves both kinds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from .types import State, Tensor, Time, Weight
+
+__all__ = ["axpy", "combine", "each", "finite_samples", "is_finite", "leaves", "like", "tree_map", "tree_tensors"]
+
+
+def leaves(y: State) -> tuple[Tensor, ...]:
+    """The tensors of a state, in order."""
+    return y if isinstance(y, tuple) else (y,)
+
+
+def each(fn: Callable[..., Tensor], *states: State) -> State:
+    """`fn` of the corresponding leaves of one or more states of the same kind."""
+    if isinstance(states[0], tuple):
+        return tuple(fn(*parts) for parts in zip(*states, strict=True))
+    return fn(*states)
+
+
+def like(t: Time, leaf: Tensor) -> Time:
+    """The time `t` so that it broadcasts against `leaf`: floats as they are, tensors `(batch, 1, ...)` in its dtype."""
+    if isinstance(t, float) or t.dim() == 0:
+        return t
+    return t.reshape(t.shape[0], *[1] * (leaf.dim() - 1)).to(leaf.dtype)
+
+
+def axpy(weight: Weight, x: State, y: State) -> State:
+    """`y + weight * x`, in one pass over memory where the weight is a Python float."""
+    if isinstance(weight, float):
+        return each(lambda a, b: torch.add(b, a, alpha=weight), x, y)
+    return each(lambda a, b: b + like(weight, a) * a, x, y)
+
+
+def combine(weights: Sequence[Weight], states: Sequence[State]) -> State:
+    """The sum of `weight * state`; at least one of each."""
+    first = weights[0]
+    total = each(lambda a: a * like(first, a), states[0])
+    for weight, state in zip(weights[1:], states[1:], strict=True):
+        total = axpy(weight, state, total)
+    return total
+
+
+def is_finite(y: State) -> bool:
+    """Whether every number of the state is finite (one read from the device)."""
+    return all(bool(torch.isfinite(leaf).all()) for leaf in leaves(y))
+
+
+def finite_samples(y: State) -> Tensor:
+    """For each sample, whether all its numbers are finite: `(batch,)`, on the CPU."""
+    flags = [torch.isfinite(leaf).reshape(_batch(leaf), -1).all(1) for leaf in leaves(y)]
+    return torch.stack(flags).all(0).cpu()
+
+
+def tree_map(fn: Callable[..., Any], tree: Any, *others: Any) -> Any:
+    """`fn` of every tensor in (named) tuples of tensors, numbers and None; the rest is kept as it is."""
+    if isinstance(tree, Tensor):
+        return fn(tree, *others)
+    if isinstance(tree, tuple):
+        parts = [tree_map(fn, *items) for items in zip(tree, *others, strict=True)]
+        return type(tree)(*parts) if hasattr(tree, "_fields") else tuple(parts)
+    return tree
+
+
+def tree_tensors(tree: Any) -> list[Tensor]:
+    """The tensors of such a tree, in order."""
+    found: list[Tensor] = []
+    tree_map(found.append, tree)
+    return found
+
+
+def _batch(leaf: Tensor) -> int:
+    return leaf.shape[0] if leaf.dim() else 1

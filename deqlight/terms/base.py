@@ -1,0 +1,72 @@
+"""Station: the right-hand side. A term is a vector field times a control."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+from typing_extensions import Self
+
+from ..types import VF, Control, Hook, State, Tensor, Time, Weight
+
+__all__ = ["Term"]
+
+
+class Term(nn.Module, ABC):
+    """A vector field and what multiplies it over a step: the increment of a step is `prod(vf(t, y), control(t0, t1))`.
+
+    A solver sees terms alone, never fields; that is why one solver serves ordinary equations, layered networks and
+    partitioned systems. `continuous` says whether the field goes on smoothly over the end of a step: where it does not
+    (another layer begins), a solver must not carry an evaluation from one step into the next as if it were the same.
+    """
+
+    continuous: bool = True
+    hook: Hook | None = None
+
+    @abstractmethod
+    def vf(self, t: Time, y: State) -> VF:
+        """The vector field at time `t` and state `y` `(batch, *state)`; for an ODE shaped as `y`."""
+
+    @abstractmethod
+    def control(self, t0: Time, t1: Time) -> Control:
+        """What multiplies the field over the step from `t0` to `t1`; for an ODE `t1 - t0`. Pure: same ends, same value."""
+
+    @abstractmethod
+    def prod(self, vf: VF, control: Control) -> State:
+        """The increment that a field value gives over a step, shaped as the state."""
+
+    @abstractmethod
+    def advance(self, y0: State, weights: Sequence[Weight], vfs: Sequence[VF], control: Control) -> State:
+        """`y0 + Σ weight · prod(vf, control)`, in as few passes over memory as the term knows."""
+
+    def increment(self, weights: Sequence[Weight], vfs: Sequence[VF], control: Control) -> State:
+        """`Σ weight · prod(vf, control)`: an error estimate has this form."""
+        return self.advance(self.prod(vfs[0], _scaled(control, weights[0])), weights[1:], vfs[1:], control)
+
+    def over(self, t0: Time, t1: Time) -> Term:
+        """The term with whatever is constant during the step from `t0` to `t1` chosen: a layer, a mask. Pure."""
+        return self
+
+    def rows(self, index: Tensor) -> Term:
+        """The term for the samples `index` alone; a term that holds per-sample data must define it."""
+        return self
+
+    @abstractmethod
+    def tensors(self, t0: Time, t1: Time) -> tuple[Tensor, ...]:
+        """The parameters, and other declared tensors, that the field uses between `t0` and `t1`."""
+
+    @abstractmethod
+    def wrap(self, hook: Hook) -> Term:
+        """The same term with `hook` around every call of its fields; the seam of counting, checking and replay."""
+
+    def _replace(self, **attributes: Any) -> Self:
+        """A view of this term that shares its parameters and differs in some attributes (cheap: no registration)."""
+        view = object.__new__(type(self))
+        view.__dict__ = {**self.__dict__, **attributes}
+        return view
+
+
+def _scaled(control: Control, weight: Weight) -> Control:
+    return control * weight

@@ -1,0 +1,74 @@
+"""Station: the right-hand side of an ordinary differential equation, dy = f(t, y) dt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from ..errors import InputError
+from ..states import axpy, each, leaves, like
+from ..types import FieldFn, Hook, State, Tensor, Time, Weight
+from .base import Term
+
+__all__ = ["ODETerm"]
+
+
+class ODETerm(Term):
+    """dy/dt = field(t, y).
+
+    Args:
+        field: `(t, y) -> dy/dt`, an `nn.Module` or a function. `y` is `(batch, *state)` or a tuple of such tensors, and
+            the result is shaped as `y`. **`t` is a Python float where all samples share a clock (fixed grids, a joint
+            error norm), and a tensor `(batch, 1, ...)` that broadcasts against `y` where each sample has its own.**
+        context: tensors besides the module's parameters that need a gradient through a custom gradient method.
+
+    Raises:
+        InputError: if `field` cannot be called.
+    """
+
+    def __init__(self, field: FieldFn | nn.Module, context: Sequence[Tensor] = ()) -> None:
+        super().__init__()
+        if not callable(field):
+            raise InputError(f"ODETerm got {field!r}; it needs a vector field, callable as field(t, y)")
+        self.field = field
+        self.context = tuple(context)
+
+    def vf(self, t: Time, y: State) -> State:
+        """The field's value at `t`, `y`, shaped as `y`."""
+        t = like(t, leaves(y)[0])
+        return self.field(t, y) if self.hook is None else self.hook(self.field, t, y)
+
+    def control(self, t0: Time, t1: Time) -> Time:
+        """The step `t1 - t0`: a float, or `(batch, 1, ...)`."""
+        return t1 - t0
+
+    def prod(self, vf: State, control: Time) -> State:
+        """The increment `vf · (t1 - t0)`, shaped as the state."""
+        return each(lambda f: f * like(control, f), vf)
+
+    def advance(self, y0: State, weights: Sequence[Weight], vfs: Sequence[State], control: Time) -> State:
+        """`y0 + Σ weight · (t1 - t0) · vf`: one pass over memory for each nonzero weight."""
+        y = y0
+        for weight, vf in zip(weights, vfs, strict=True):
+            if not (isinstance(weight, float) and weight == 0.0):
+                y = axpy(weight * control, vf, y)
+        return y
+
+    def tensors(self, t0: Time, t1: Time) -> tuple[Tensor, ...]:
+        """The field's parameters and the declared context."""
+        return (*self.parameters(), *self.context)
+
+    def wrap(self, hook: Hook) -> ODETerm:
+        """The same term with `hook` around its field; hooks nest, the newest outermost."""
+        return self._replace(hook=hook if self.hook is None else _Nested(hook, self.hook))
+
+
+class _Nested:
+    """Two hooks in one: the outer one sees the inner one as its field."""
+
+    def __init__(self, outer: Hook, inner: Hook) -> None:
+        self.outer, self.inner = outer, inner
+
+    def __call__(self, field: FieldFn, t: Time, y: State) -> State:
+        return self.outer(lambda s, x: self.inner(field, s, x), t, y)
