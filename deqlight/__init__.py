@@ -1,1 +1,63 @@
-"""deqlight: depth is time. Train neural networks inspired by differential equations, with any integrator."""
+"""deqlight: depth is time. Train neural networks inspired by differential equations, with any integrator.
+
+Names are loaded when they are first used, so that `import deqlight` costs nothing and never imports lightning.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from .errors import DeqlightError, InputError, SolverFailure
+    from .saveat import SaveAt
+    from .solution import Solution, Stats, record
+    from .solving import solve
+    from .terms import Layered, ODETerm, Partitioned, Term
+
+_HOME = {
+    "DeqlightError": "errors",
+    "InputError": "errors",
+    "SolverFailure": "errors",
+    "SaveAt": "saveat",
+    "Solution": "solution",
+    "Stats": "solution",
+    "record": "solution",
+    "solve": "solving",
+    "Layered": "terms",
+    "ODETerm": "terms",
+    "Partitioned": "terms",
+    "Term": "terms",
+}
+_PACKAGES = ("controllers", "data", "fields", "gradients", "nets", "plugin", "solvers", "tasks", "terms", "testing")
+
+__all__ = [
+    "DeqlightError",
+    "InputError",
+    "Layered",
+    "ODETerm",
+    "Partitioned",
+    "SaveAt",
+    "Solution",
+    "SolverFailure",
+    "Stats",
+    "Term",
+    "__version__",
+    "record",
+    "solve",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOME:
+        value: object = getattr(import_module(f".{_HOME[name]}", __name__), name)
+    elif name in _PACKAGES:
+        value = import_module(f".{name}", __name__)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME, *_PACKAGES})

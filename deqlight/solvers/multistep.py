@@ -87,15 +87,16 @@ class LinearTwoStep(Solver, nn.Module):
         f, control, now = term.vf(t0, y0), term.control(t0, t1), _Past(y0, past.n + 1)
         if past.y is None:
             return Step(term.advance(y0, [1.0], [f], control), now)
-        k: Weight = self.start if self.k is None else self.k[past.n % len(self.k)]
+        k: Weight = self.start if self.k is None else self.k[past.n - 1 if len(self.k) > 1 else 0]
         base = combine([1.0 - k, k], [y0, past.y])
         return Step(term.advance(base, [1.0 + k if self.consistent else 1.0], [f], control), now)
 
     def bind(self, layers: int, channels: int) -> Solver:
-        """A solver with a k of its own for each layer, if it is learnt."""
-        own = type(self)(self.start, self.consistent, self.learn)
-        if self.learn:
-            own.k = nn.Parameter(torch.full((layers,), self.start))
+        """A solver with a k of its own for each layer but the first, which has no past, if it is learnt."""
+        learn = self.learn and layers > 1
+        own = type(self)(self.start, self.consistent, learn)
+        if learn:
+            own.k = nn.Parameter(torch.full((layers - 1,), self.start))
         return own
 
     def tensors(self) -> tuple[Tensor, ...]:

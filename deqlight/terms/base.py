@@ -49,6 +49,10 @@ class Term(nn.Module, ABC):
         """The term with whatever is constant during the step from `t0` to `t1` chosen: a layer, a mask. Pure."""
         return self
 
+    def jumps(self, low: float, high: float) -> tuple[float, ...]:
+        """The times between `low` and `high` where the field jumps, so that measured steps end there."""
+        return ()
+
     def rows(self, index: Tensor) -> Term:
         """The term for the samples `index` alone; a term that holds per-sample data must define it."""
         return self

@@ -48,6 +48,10 @@ class Layered(Term):
         layer = self._layer(_index(t0, t1, len(self.layers)))
         return layer if self.hook is None else layer.wrap(self.hook)
 
+    def jumps(self, low: float, high: float) -> tuple[float, ...]:
+        """The edges of layers strictly between `low` and `high`."""
+        return tuple(float(n) for n in range(math.floor(low) + 1, math.ceil(high)))
+
     def vf(self, t: Time, y: State) -> State:
         """The field of the layer that begins at or before `t`."""
         start = min(math.floor(float(t)), len(self.layers) - 1)

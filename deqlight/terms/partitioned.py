@@ -56,6 +56,10 @@ class Partitioned(Term):
             return self
         return self._halves(velocity, force)
 
+    def jumps(self, low: float, high: float) -> tuple[float, ...]:
+        """The jumps of either half."""
+        return (*self.velocity.jumps(low, high), *self.force.jumps(low, high))
+
     def rows(self, index: Tensor) -> Partitioned:
         """Both halves for the samples `index` alone."""
         return self._halves(self.velocity.rows(index), self.force.rows(index))

@@ -1,0 +1,7 @@
+"""Step control: which steps a solve takes between its output times."""
+
+from .base import AdaptiveSteps, Controller, FixedSteps
+from .constant import Constant
+from .pid import PID
+
+__all__ = ["PID", "AdaptiveSteps", "Constant", "Controller", "FixedSteps"]

@@ -1,0 +1,46 @@
+"""Station: the pace. A controller chooses the steps between the output times."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..types import State, Time
+
+__all__ = ["AdaptiveSteps", "Array", "Controller", "FixedSteps"]
+
+Array = NDArray[np.float64]
+
+
+class Controller(ABC):
+    """Chooses the steps of a solve: a `FixedSteps` before it begins, an `AdaptiveSteps` as it goes."""
+
+
+class FixedSteps(Controller):
+    """A controller that knows every step beforehand."""
+
+    @abstractmethod
+    def grid(self, ts: Sequence[Time]) -> tuple[list[Time], list[int]]:
+        """The times of all steps, and the places among them of the output times `ts`."""
+
+
+class AdaptiveSteps(Controller):
+    """A controller that measures the error of each step. It works on the host, in float64, on all clocks at once."""
+
+    joint: bool
+    """Whether all samples share one clock; else each has its own."""
+
+    @abstractmethod
+    def errors(self, error: State, y0: State, y1: State) -> Array:
+        """The size of the local error in units of the tolerance, `(clocks,)`: at most 1 is accepted, NaN is failure."""
+
+    @abstractmethod
+    def first_steps(self, y0: State, f0: State, order: int, span: float) -> Array:
+        """The lengths of the first steps, `(clocks,)`, from the state and the field at the start."""
+
+    @abstractmethod
+    def factors(self, errors: Array, history: Array, order: int) -> Array:
+        """What to multiply the steps by, `(clocks,)`; `history` is `(2, clocks)`, the errors of the two steps before."""

@@ -1,0 +1,55 @@
+"""Station: the pace. Equal steps between the output times."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..errors import InputError
+from ..types import Time
+from .base import FixedSteps
+
+__all__ = ["Constant"]
+
+SLACK = 1e-9
+"""How much longer than `dt` a step may be, relatively, before an interval gets one more (grids are sums of floats)."""
+
+
+@dataclass(frozen=True)
+class Constant(FixedSteps):
+    """Equal steps between each two successive output times.
+
+    Args:
+        dt: the largest length of a step; each interval is divided into as few equal steps as this allows.
+        steps: the number of steps in each interval.
+
+    Raises:
+        InputError: unless exactly one of both is given, and is positive.
+    """
+
+    dt: float | None = None
+    steps: int | None = None
+
+    def __post_init__(self) -> None:
+        if (self.dt is None) == (self.steps is None):
+            raise InputError(f"Constant got dt={self.dt}, steps={self.steps}; it needs one of both: the length or the number")
+        if self.dt is not None and not (math.isfinite(self.dt) and self.dt > 0):
+            raise InputError(f"Constant got dt={self.dt}; it must be positive and finite (reversed time is in ts)")
+        if self.steps is not None and self.steps < 1:
+            raise InputError(f"Constant got steps={self.steps}; it must be at least 1")
+
+    def grid(self, ts: Sequence[Time]) -> tuple[list[Time], list[int]]:
+        """All times, ends of intervals exactly as given, and where those stand among them."""
+        times, marks = [ts[0]], [0]
+        for t0, t1 in zip(ts[:-1], ts[1:], strict=True):
+            n = self._steps(float(t0), float(t1))
+            times += [t0 + (t1 - t0) * (i / n) for i in range(1, n)]
+            times.append(t1)
+            marks.append(len(times) - 1)
+        return times, marks
+
+    def _steps(self, t0: float, t1: float) -> int:
+        if self.dt is None:
+            return self.steps or 1
+        return max(1, math.ceil(abs(t1 - t0) / self.dt * (1 - SLACK)))

@@ -1,0 +1,23 @@
+"""Station: the way back, through the steps themselves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..integrate import Path, Problem, integrate
+from .base import Gradient
+
+__all__ = ["Direct"]
+
+
+@dataclass(frozen=True)
+class Direct(Gradient):
+    """Backpropagation through the solver's steps: exact for the discrete solution, memory grows with the steps.
+
+    Differentiable any number of times; no further field evaluations on the way back. Step sizes chosen by a
+    controller count as constants.
+    """
+
+    def integrate(self, problem: Problem) -> Path:
+        """Integrate with autograd watching."""
+        return integrate(problem)

@@ -1,0 +1,220 @@
+"""Station: the way back, by undoing the steps: exact gradients whose memory does not grow with depth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch.autograd.function import once_differentiable
+
+from ..controllers import Controller, FixedSteps
+from ..errors import InputError
+from ..integrate import Path, Problem, integrate, walk
+from ..solvers import ReversibleSolver, Solver
+from ..states import each, leaves, tree_map, tree_tensors
+from ..terms.replay import frozen_statistics
+from ..types import Carry, State, Tensor, Time
+from .base import Gradient
+from .replay import Tape
+
+__all__ = ["Reversible"]
+
+
+@dataclass(frozen=True)
+class Reversible(Gradient):
+    """Gradients by undoing each step with `unstep` and differentiating it alone; only the last state is stored.
+
+    Equal to `Direct` up to rounding, for any `ReversibleSolver` on a fixed grid. Undoing a step and differentiating
+    it share their field evaluations, so the way back costs one evaluation for each one of the way forth. Running
+    statistics are updated once, autocasting is restored; a field that draws random numbers is refused, and so is a
+    tensor that needs a gradient without being a parameter or declared context. Once differentiable.
+
+    Reference: Gomez et al. 2017 (arXiv 1707.04585); Chang et al. 2018 (arXiv 1709.03698).
+    """
+
+    def integrate(self, problem: Problem) -> Path:
+        """Integrate without autograd, and hang the way back on the result."""
+        watched = _watched(problem)
+        if not torch.is_grad_enabled() or not any(tensor.requires_grad for tensor in watched):
+            return integrate(problem)
+        if any(isinstance(t, Tensor) for t in problem.ts):
+            raise InputError("Reversible got times that need a gradient; use the Direct gradient for those")
+        paths: list[Path] = []
+        ys = _Solve.apply(problem, paths, *watched)
+        kept = ys if isinstance(problem.y0, tuple) else ys[0]
+        return Path(kept, each(lambda leaf: leaf[-1], kept), None, paths[0].stats)
+
+    def check(self, solver: Solver, controller: Controller) -> None:
+        """Refuse solvers that cannot be undone, and steps that are measured."""
+        name = type(solver).__name__
+        if not isinstance(solver, ReversibleSolver):
+            able = ", ".join(sorted(cls.__name__ for cls in _concrete(ReversibleSolver)))
+            raise InputError(f"Reversible got the solver {name}, which has no unstep; use one of {able}, or the gradient Direct")
+        if not isinstance(controller, FixedSteps):
+            raise InputError(f"Reversible got steps by {type(controller).__name__}; it needs a fixed grid: Constant, or none")
+
+
+class _Solve(torch.autograd.Function):
+    """A whole solve as one operation: state and tensors in, kept states out."""
+
+    @staticmethod
+    def forward(ctx: Any, problem: Problem, paths: list[Path], *watched: Tensor) -> tuple[Tensor, ...]:
+        device = leaves(problem.y0)[0].device
+        before = _random_state(device)
+        path = integrate(problem)
+        if not torch.equal(before, _random_state(device)):
+            raise InputError(
+                "Reversible got a field that draws random numbers (dropout, noise): undoing a step would draw others; "
+                "take the random layer out of the field, or use the gradient Direct"
+            )
+        paths.append(path)
+        ctx.problem, ctx.stats, ctx.watched, ctx.autocast = problem, path.stats, watched, _autocast(device)
+        ctx.versions = [tensor._version for tensor in watched]
+        ctx.layout, memory = path.carry, tree_tensors(path.carry)
+        ctx.save_for_backward(*leaves(path.y1), *memory)
+        return leaves(path.ys)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        if [tensor._version for tensor in ctx.watched] != ctx.versions:
+            raise InputError("a parameter of the term was changed in place between the solve and its backward pass")
+        saved = list(ctx.saved_tensors)
+        y1 = tuple(saved.pop(0) for _ in leaves(ctx.problem.y0))
+        carry = tree_map(lambda _: saved.pop(0), ctx.layout)
+        y: State = y1 if isinstance(ctx.problem.y0, tuple) else y1[0]
+        with ctx.autocast(), frozen_statistics(ctx.problem.term):
+            way_back = _WayBack(ctx.problem, grads)
+            found = way_back.run(y, carry)
+        ctx.stats.nfe_backward += way_back.calls
+        return (None, None, *(found.get(id(tensor)) for tensor in ctx.watched))
+
+
+@dataclass
+class _Cotangent:
+    """Where the way back stands: the state and memory, and the gradients with respect to both."""
+
+    y: State
+    carry: Carry
+    dy: list[Tensor]
+    dcarry: list[Tensor | None]
+
+
+class _WayBack:
+    """The backward pass of a solve: undo a step, differentiate it, pass on."""
+
+    def __init__(self, problem: Problem, grads: Sequence[Tensor]) -> None:
+        self.problem, self.grads = problem, grads
+        self.times, marks = cast(FixedSteps, problem.controller).grid(problem.ts)
+        marks = marks[-1:] if problem.saveat.final else marks
+        self.kept = {mark: i for i, mark in enumerate(marks)}
+        self.found: dict[int, Tensor] = {}
+        self.calls = 0
+
+    def run(self, y: State, carry: Carry) -> dict[int, Tensor]:
+        """The gradients of all watched tensors, by their id."""
+        zeros = [torch.zeros_like(leaf) for leaf in leaves(y)]
+        end = _Cotangent(y, carry, zeros, [None] * len(tree_tensors(carry)))
+        end.dy = self._arriving(len(self.times) - 1, end.dy)
+        start = walk(self.times, self._visit, end, backward=True)
+        dy = self._through_init(start)
+        for leaf, grad in zip(leaves(self.problem.y0), dy, strict=True):
+            self._add(leaf, grad)
+        return self.found
+
+    def _visit(self, n: int, t0: Time, t1: Time, end: _Cotangent) -> _Cotangent:
+        """From the end of step `n` to its start."""
+        solver = cast(ReversibleSolver, self.problem.solver)
+        term = self.problem.term.over(t0, t1)
+        tensors = [p for p in (*term.tensors(t0, t1), *solver.tensors()) if p.requires_grad]
+        tape = Tape(tensors)
+        with torch.no_grad():
+            start = solver.unstep(term.wrap(tape.record), t0, t1, end.y, end.carry)
+        with torch.enable_grad():
+            y, carry = tree_map(_as_input, (start.y, start.carry))
+            step = solver.step(term.wrap(tape.replay), t0, t1, y, carry)
+        dy, dcarry = self._differentiate(step[:2], (y, carry), tensors, end)
+        self.calls += tape.calls
+        return _Cotangent(*tree_map(torch.detach, start[:2]), self._arriving(n, dy), dcarry)
+
+    def _differentiate(
+        self, outputs: tuple[State, Carry], inputs: tuple[State, Carry], tensors: list[Tensor], end: _Cotangent
+    ) -> tuple[list[Tensor], list[Tensor | None]]:
+        cotangents = [*end.dy, *end.dcarry]
+        pairs = [(o, c) for o, c in zip(tree_tensors(outputs), cotangents, strict=True) if c is not None and o.requires_grad]
+        states, memory = leaves(inputs[0]), tree_tensors(inputs[1])
+        sources = [*states, *(m for m in memory if m.requires_grad), *tensors]
+        grads = _grad(pairs, sources)
+        by_id = {id(source): grad for source, grad in zip(sources, grads, strict=True)}
+        for tensor in tensors:
+            self._add(tensor, by_id[id(tensor)])
+        dy = [by_id[id(leaf)] if by_id[id(leaf)] is not None else torch.zeros_like(leaf) for leaf in states]
+        return cast("list[Tensor]", dy), [by_id.get(id(leaf)) for leaf in memory]
+
+    def _through_init(self, start: _Cotangent) -> list[Tensor]:
+        """The solver's memory at the start was made from the state: one more piece of the way."""
+        if all(grad is None for grad in start.dcarry):
+            return start.dy
+        p = self.problem
+        tensors = [q for q in (*p.term.tensors(self.times[0], self.times[-1]), *p.solver.tensors()) if q.requires_grad]
+        tape = Tape(tensors)
+        with torch.enable_grad():
+            y = tree_map(_as_input, start.y)
+            carry = p.solver.init(p.term.wrap(tape.replay), self.times[0], self.times[-1], y)
+        nothing = [None] * len(start.dy)
+        through, _ = self._differentiate((y, carry), (y, None), tensors, _Cotangent(y, None, nothing, start.dcarry))  # type: ignore[arg-type]
+        self.calls += tape.calls
+        return [a + b for a, b in zip(start.dy, through, strict=True)]
+
+    def _arriving(self, n: int, dy: list[Tensor]) -> list[Tensor]:
+        """Add the gradient of the state kept at time `n`, if it was kept."""
+        if n not in self.kept:
+            return dy
+        return [d + grad[self.kept[n]] for d, grad in zip(dy, self.grads, strict=True)]
+
+    def _add(self, tensor: Tensor, grad: Tensor | None) -> None:
+        if grad is not None:
+            before = self.found.get(id(tensor))
+            self.found[id(tensor)] = grad if before is None else before + grad
+
+
+def _grad(pairs: list[tuple[Tensor, Tensor]], sources: list[Tensor]) -> tuple[Tensor | None, ...]:
+    if not pairs:
+        return (None,) * len(sources)
+    outputs, cotangents = zip(*pairs, strict=True)
+    return torch.autograd.grad(outputs, sources, cotangents, allow_unused=True)
+
+
+def _watched(problem: Problem) -> tuple[Tensor, ...]:
+    """All tensors that a gradient may be asked for: the state, the term's and the solver's."""
+    ts = problem.ts
+    return (*leaves(problem.y0), *problem.term.tensors(ts[0], ts[-1]), *problem.solver.tensors())
+
+
+def _as_input(leaf: Tensor) -> Tensor:
+    leaf = leaf.detach()
+    return leaf.requires_grad_() if leaf.is_floating_point() else leaf
+
+
+def _random_state(device: torch.device) -> Tensor:
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+
+
+def _autocast(device: torch.device) -> Any:
+    """A maker of the autocast context that is active now."""
+    kind = device.type
+    enabled, dtype = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
+
+    def again() -> AbstractContextManager[None]:
+        return cast("AbstractContextManager[None]", torch.autocast(kind, dtype=dtype, enabled=enabled))
+
+    return again
+
+
+def _concrete(cls: type) -> list[type]:
+    """All subclasses that can be made."""
+    below = [sub for child in cls.__subclasses__() for sub in (child, *_concrete(child))]
+    return [sub for sub in below if not getattr(sub, "__abstractmethods__", None)]

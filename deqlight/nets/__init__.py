@@ -1,0 +1,20 @@
+"""Networks: an architecture is a term, a solver and a grid."""
+
+from .depth import DepthNet
+from .lift import Identity, Lift, Split
+from .parts import ConvStem, PoolHead, Transition
+from .stage import ContinuousStage, LayeredStage, PartitionedStage, Stage
+
+__all__ = [
+    "ContinuousStage",
+    "ConvStem",
+    "DepthNet",
+    "Identity",
+    "LayeredStage",
+    "Lift",
+    "PartitionedStage",
+    "PoolHead",
+    "Split",
+    "Stage",
+    "Transition",
+]

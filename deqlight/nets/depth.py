@@ -1,0 +1,92 @@
+"""Station: the network. Depth is time: between stem and head, features are moved by differential equations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from ..controllers import Controller, FixedSteps
+from ..errors import InputError, ShapeError
+from ..gradients import Direct, Gradient
+from ..saveat import SaveAt
+from ..solvers import Solver
+from ..solving import check_compatible, solve
+from ..types import Tensor
+from .stage import Stage
+
+__all__ = ["DepthNet"]
+
+
+class DepthNet(nn.Module):
+    """Stem, stages, head. Each stage is an equation on a depth grid, and the solver makes it an architecture.
+
+    Layered stages by `Euler` are a ResNet, by `LinearTwoStep` an LM-ResNet, by `Leapfrog` a MidPoint network, by any
+    other integrator a network of its own; partitioned ones by `SymplecticEuler` a RevNet; continuous ones a neural ODE.
+
+    Args:
+        stem: from the input to features `(batch, channels, …)`.
+        stages: the equations, in order.
+        head: from features to the output.
+        solver: the integrator of all stages; each stage has its own copy, with coefficients of its own.
+        controller: None steps exactly on the depth grid, one step a layer; `Constant(steps=2)` makes the network twice
+            as deep with half the step; `PID` chooses the steps of continuous stages.
+        gradient: how gradients go through the stages.
+        max_steps: most steps that a sample may take in a stage.
+
+    Raises:
+        InputError: if the solver does not go with a stage, the controller or the gradient.
+        ShapeError: from `forward`, if a stage gets another number of channels than it was made for.
+    """
+
+    def __init__(
+        self,
+        stem: nn.Module,
+        stages: Sequence[Stage],
+        head: nn.Module,
+        *,
+        solver: Solver,
+        controller: Controller | None = None,
+        gradient: Gradient = Direct(),  # noqa: B008  a frozen value
+        max_steps: int = 4096,
+    ) -> None:
+        super().__init__()
+        if not stages:
+            raise InputError("DepthNet got no stages; it needs at least one")
+        self.stem, self.stages, self.head = stem, nn.ModuleList(stages), head
+        self.controller, self.gradient, self.max_steps = controller, gradient, max_steps
+        for stage in stages:
+            check_compatible(stage.term, solver, controller, gradient)
+        self.solvers = [solver.bind(_steps(stage, controller), stage.channels) for stage in stages]
+        self.coefficients = nn.ModuleList(s for s in self.solvers if isinstance(s, nn.Module))  # registers what is learnt
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The output for a batch of inputs `(batch, …)`; for a classifier, scores `(batch, classes)`."""
+        x = self.stem(x)  # (batch, channels, …)
+        for n, (stage, solver) in enumerate(zip(self.stages, self.solvers, strict=True)):
+            x = stage.entry(x)
+            if x.shape[1] != stage.channels:
+                raise ShapeError(f"stage {n} got features of shape {tuple(x.shape)}; it was made for {stage.channels} channels")
+            solution = solve(
+                stage.term,
+                stage.lift.lift(x),
+                stage.ts,
+                solver=solver,
+                controller=self.controller,
+                gradient=self.gradient,
+                saveat=FINAL,
+                max_steps=self.max_steps,
+            )
+            x = stage.lift.lower(solution.y1)
+        return self.head(x)  # type: ignore[no-any-return]  # a module's call is untyped
+
+
+FINAL = SaveAt(final=True)
+"""A network passes on the last state of each stage."""
+
+
+def _steps(stage: Stage, controller: Controller | None) -> int:
+    """How many steps a stage takes; for measured steps, how many intervals."""
+    if isinstance(controller, FixedSteps):
+        return len(controller.grid(stage.ts)[0]) - 1
+    return len(stage.ts) - 1

@@ -1,0 +1,81 @@
+"""Station: the ends of a network: what turns images into features, features into wider ones, and those into scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import nn
+from torch.nn import functional as F
+
+from ..errors import ShapeError
+from ..fields.conv import conv3x3
+from ..types import Tensor
+
+__all__ = ["ConvStem", "PoolHead", "Transition"]
+
+Norm = Callable[[int], nn.Module]
+
+
+class ConvStem(nn.Module):
+    """A 3×3 convolution from images to features.
+
+    Args:
+        in_channels: channels of the images.
+        channels: channels of the features.
+    """
+
+    def __init__(self, in_channels: int, channels: int) -> None:
+        super().__init__()
+        self.conv = conv3x3(in_channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features `(batch, channels, height, width)` of images `(batch, in_channels, height, width)`."""
+        if x.dim() != 4 or x.shape[1] != self.conv.in_channels:
+            raise ShapeError(
+                f"the stem got a batch of shape {tuple(x.shape)}; it needs (batch, {self.conv.in_channels}, height, width): "
+                "set in_channels of the stem to the channels of the data"
+            )
+        return self.conv(x)  # type: ignore[no-any-return]  # a module's call is untyped
+
+
+class Transition(nn.Module):
+    """The block where size and width change: a pre-activation residual block around a projection. No step of an equation.
+
+    Norm and ReLU are shared by the branch and the shortcut, which is a 1×1 convolution.
+
+    Args:
+        in_channels: channels of the input.
+        channels: channels of the result.
+        norm: makes a normalisation layer for a number of channels.
+        stride: by how much height and width shrink.
+    """
+
+    def __init__(self, in_channels: int, channels: int, norm: Norm = nn.BatchNorm2d, stride: int = 2) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = norm(in_channels), norm(channels)
+        self.conv1, self.conv2 = conv3x3(in_channels, channels, stride), conv3x3(channels, channels)
+        self.shortcut = nn.Conv2d(in_channels, channels, 1, stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features `(batch, channels, height / stride, width / stride)` of `(batch, in_channels, height, width)`."""
+        x = F.relu(self.norm1(x))
+        return self.shortcut(x) + self.conv2(F.relu(self.norm2(self.conv1(x))))  # type: ignore[no-any-return]
+
+
+class PoolHead(nn.Module):
+    """Norm, ReLU, the mean over all places, and a linear layer: the scores of the classes.
+
+    Args:
+        channels: channels of the features.
+        classes: number of classes.
+        norm: makes a normalisation layer for a number of channels.
+    """
+
+    def __init__(self, channels: int, classes: int, norm: Norm = nn.BatchNorm2d) -> None:
+        super().__init__()
+        self.norm = norm(channels)
+        self.linear = nn.Linear(channels, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scores `(batch, classes)` of features `(batch, channels, height, width)`."""
+        return self.linear(F.relu(self.norm(x)).mean((2, 3)))  # type: ignore[no-any-return]  # a module's call is untyped

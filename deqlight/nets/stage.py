@@ -1,0 +1,89 @@
+"""Station: a stretch of depth. A stage is a term, its depth grid, and the way into its state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from torch import nn
+
+from ..errors import InputError
+from ..terms import Layered, ODETerm, Partitioned, Term
+from .lift import Identity, Lift, Split
+
+__all__ = ["ContinuousStage", "LayeredStage", "PartitionedStage", "Stage"]
+
+Block = Callable[[int], nn.Module]
+"""Makes a vector field for a number of channels."""
+
+
+class Stage(nn.Module):
+    """Features of one size and width, moved by one differential equation from `ts[0]` to `ts[-1]`.
+
+    Args:
+        term: the equation.
+        ts: the depth grid.
+        channels: channels of the features that enter the equation.
+        lift: between features and state.
+        entry: a module before the equation, where size or width changes; such a change is no step of an equation.
+    """
+
+    def __init__(
+        self, term: Term, ts: Sequence[float], channels: int, lift: Lift | None = None, entry: nn.Module | None = None
+    ) -> None:
+        super().__init__()
+        self.entry = entry or nn.Identity()
+        self.term, self.channels, self.lift = term, channels, lift or Identity()
+        self.ts = tuple(float(t) for t in ts)
+
+
+class LayeredStage(Stage):
+    """`depth` layers with weights of their own: du/dt = f_n(u) on [n, n + 1]. With `Euler`, a stage of a ResNet.
+
+    Args:
+        block: makes the field of a layer for a number of channels, such as `PreActivation`.
+        channels: channels of the features.
+        depth: number of layers.
+        entry: a module before the layers, such as `Transition`.
+    """
+
+    def __init__(self, block: Block, channels: int, depth: int, entry: nn.Module | None = None) -> None:
+        super().__init__(_layered(block, channels, depth), range(depth + 1), channels, Identity(), entry)
+
+
+class PartitionedStage(Stage):
+    """`depth` layers in two halves: dq/dt = f_n(p), dp/dt = g_n(q). With `SymplecticEuler`, a stage of a RevNet.
+
+    Args:
+        velocity: makes f_n for half the channels.
+        force: makes g_n for half the channels.
+        channels: channels of the features, an even number.
+        depth: number of layers.
+        entry: a module before the layers, such as `Transition`.
+    """
+
+    def __init__(self, velocity: Block, force: Block, channels: int, depth: int, entry: nn.Module | None = None) -> None:
+        if channels % 2:
+            raise InputError(f"PartitionedStage got {channels} channels; it needs an even number to make two halves")
+        half = channels // 2
+        term = Partitioned(_layered(velocity, half, depth), _layered(force, half, depth))
+        super().__init__(term, range(depth + 1), channels, Split(), entry)
+
+
+class ContinuousStage(Stage):
+    """One field for the whole stretch: du/dt = f(t, u) for t in [0, time]. With any solver, a neural ODE.
+
+    Args:
+        field: makes the field for a number of channels, such as `ConcatConv`.
+        channels: channels of the features.
+        time: the end of the stretch.
+        entry: a module before it, such as `Transition`.
+    """
+
+    def __init__(self, field: Block, channels: int, time: float = 1.0, entry: nn.Module | None = None) -> None:
+        super().__init__(ODETerm(field(channels)), (0.0, time), channels, Identity(), entry)
+
+
+def _layered(block: Block, channels: int, depth: int) -> Layered:
+    if depth < 1:
+        raise InputError(f"a stage got depth={depth}; it needs at least one layer")
+    return Layered(block(channels) for _ in range(depth))
