@@ -82,7 +82,9 @@ class SolverFailure(DeqlightError, RuntimeError):
     ) -> None:
         self.t, self.dt, self.step, self.samples, self.nfe = t, dt, step, tuple(samples), nfe
         facts = {"t": t, "dt": dt, "step": step, "samples": _brief(self.samples) or None, "nfe": nfe}
-        told = ", ".join(f"{k} = {v:.6g}" if isinstance(v, float) else f"{k} = {v}" for k, v in facts.items() if v is not None)
+        told = ", ".join(
+            f"{k} = {v:.6g}" if isinstance(v, float) else f"{k} = {v}" for k, v in facts.items() if v is not None
+        )
         super().__init__(f"{what}{f' ({told})' if told else ''}. {hint}")
 
     @property

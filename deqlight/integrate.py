@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 import numpy as np
 import torch
@@ -24,6 +24,8 @@ from .types import Carry, State, Tensor, Time
 __all__ = ["Path", "Problem", "integrate", "walk"]
 
 S = TypeVar("S")
+Bools: TypeAlias = NDArray[np.bool_]
+Places: TypeAlias = NDArray[np.int64]
 
 STRETCH = 1.01
 """A step that would end within a hundredth of its length before an output time is lengthened to land on it."""
@@ -31,8 +33,13 @@ STRETCH = 1.01
 UNDERFLOW = 10 * np.finfo(np.float64).eps
 """Smallest step relative to the time it starts from: below it, t + dt and t are the same number."""
 
-HINT_NAN = "Look at the field at that time for those samples: a division, a logarithm, weights that diverged, a step too long."
-HINT_STIFF = "Loosen the tolerance, look for a jump or a pole of the field near that time, or use float64."
+HINT_NAN = (
+    "Look at the field at that time for those samples: a division, a logarithm, weights that diverged, a step too long."
+)
+HINT_STEPS = (
+    "Raise max_steps, loosen the tolerance, or, if steps are tiny from the start, use a solver for stiff fields."
+)
+HINT_JUMP = "Loosen the tolerance, look for a jump or a pole of the field near that time, or use float64."
 
 
 @dataclass(frozen=True)
@@ -102,7 +109,9 @@ def _fixed(problem: Problem, times: list[Time], marks: list[int]) -> Path:
     if not torch.compiler.is_compiling() and not is_finite(y1):
         raise _first_failure(problem, times)
     stats = Stats.uniform(problem.batch, tally.calls, len(times) - 1)
-    return Path(each(lambda *ys: torch.stack(ys), *kept) if len(kept) > 1 else each(lambda y: y[None], y1), y1, carry, stats)
+    return Path(
+        each(lambda *ys: torch.stack(ys), *kept) if len(kept) > 1 else each(lambda y: y[None], y1), y1, carry, stats
+    )
 
 
 def _bounded(problem: Problem, steps: int) -> None:
@@ -134,8 +143,8 @@ def _first_failure(problem: Problem, times: list[Time]) -> NonFinite:
     return found[0] if found else NonFinite("the state became NaN or infinite", hint=hint)
 
 
-def _non_finite(**where: object) -> NonFinite:
-    return NonFinite("the field or the state became NaN or infinite", hint=HINT_NAN, **where)  # type: ignore[arg-type]
+def _non_finite(**where: Any) -> NonFinite:
+    return NonFinite("the field or the state became NaN or infinite", hint=HINT_NAN, **where)
 
 
 def _indices(mask: Tensor) -> list[int]:
@@ -165,8 +174,8 @@ class _Adaptive:
         self.goal = np.ones(self.clocks, dtype=np.int64)
         self.history = np.ones((2, self.clocks))
         self.nfe, self.accepted, self.rejected = (np.zeros(self.clocks, dtype=np.int64) for _ in range(3))
-        self.alive: NDArray[np.int64] = np.arange(self.clocks)
-        self.kept: list[tuple[NDArray[np.int64], State]] = []
+        self.alive: Places = np.arange(self.clocks)
+        self.kept: list[tuple[Places, State]] = []
         self.wants_grad = torch.is_grad_enabled()
 
     def run(self) -> Path:
@@ -205,8 +214,8 @@ class _Adaptive:
         self._output(accept & lands, y)
         return y, carry
 
-    def _advance(self, accept: NDArray[np.bool_], errors: Array, new: Array, dt: Array, lands: object, end: Array) -> None:
-        """Move the clocks of accepted steps and choose the next steps; a step cut short to land keeps its old length."""
+    def _advance(self, accept: Bools, errors: Array, new: Array, dt: Array, lands: Bools, end: Array) -> None:
+        """Move the clocks of accepted steps and choose the next; a step cut short to land keeps its length."""
         alive = self.alive
         self.dt[alive] = np.where(accept & lands, np.maximum(new, dt), new)
         self.t[alive] = np.where(accept, end, self.t[alive])
@@ -214,31 +223,32 @@ class _Adaptive:
         self.history[0, alive] = np.where(accept, errors, self.history[0, alive])
         self.accepted[alive] += accept
         self.rejected[alive] += ~accept
-        enough = self.dt[alive] > UNDERFLOW * np.maximum(np.abs(self.t[alive]), abs(self.stops[-1] - self.stops[0]) * 1e-3)
+        enough = self.dt[alive] > UNDERFLOW * np.maximum(
+            np.abs(self.t[alive]), abs(self.stops[-1] - self.stops[0]) * 1e-3
+        )
         self._check(enough, errors)
         tries = self.accepted[alive] + self.rejected[alive]
         self._check((tries < self.problem.max_steps) | (accept & lands), errors, steps=True)
 
-    def _check(self, good: NDArray[np.bool_], errors: Array, steps: bool = False) -> None:
+    def _check(self, good: Bools, errors: Array, steps: bool = False) -> None:
         """Raise the failure of the clocks that are not good."""
         if good.all():
             return
         bad = self.alive[~good]
         first = int(bad[0])
         samples = tuple(range(self.problem.batch)) if self.controller.joint else tuple(int(i) for i in bad)
-        where = {"t": float(self.t[first]), "dt": self.sign * float(self.dt[first]), "samples": samples}
-        where["nfe"] = int(self.nfe[first])
+        t, dt, nfe = float(self.t[first]), self.sign * float(self.dt[first]), int(self.nfe[first])
+        where = {"t": t, "dt": dt, "samples": samples, "nfe": nfe}
         raise self._failure(steps, bool(np.isfinite(errors[~good]).all()), where)
 
-    def _failure(self, steps: bool, finite: bool, where: dict[str, object]) -> SolverFailure:
+    def _failure(self, steps: bool, finite: bool, where: dict[str, Any]) -> SolverFailure:
         if not finite:
             return _non_finite(**where)
         if steps:
-            hint = "Raise max_steps, loosen the tolerance, or, if steps are tiny from the start, use a solver for stiff fields."
-            return MaxSteps(f"{self.problem.max_steps} steps did not reach the end", hint=hint, **where)  # type: ignore[arg-type]
-        return StepUnderflow("the step became too small for time to resolve", hint=HINT_STIFF, **where)  # type: ignore[arg-type]
+            return MaxSteps(f"{self.problem.max_steps} steps did not reach the end", hint=HINT_STEPS, **where)
+        return StepUnderflow("the step became too small for time to resolve", hint=HINT_JUMP, **where)
 
-    def _taken(self, accept: NDArray[np.bool_], new: tuple[State, Carry], old: tuple[State, Carry]) -> tuple[State, Carry]:
+    def _taken(self, accept: Bools, new: tuple[State, Carry], old: tuple[State, Carry]) -> tuple[State, Carry]:
         if accept.all():
             return new
         if not accept.any():
@@ -247,7 +257,7 @@ class _Adaptive:
         taken: tuple[State, Carry] = tree_map(lambda a, b: torch.where(_rows_like(mask, a), a, b), new, old)
         return taken
 
-    def _output(self, landed: NDArray[np.bool_], y: State) -> None:
+    def _output(self, landed: Bools, y: State) -> None:
         """Keep the states of clocks that stand on an output time, and give every landed clock its next goal."""
         clocks = self.alive[landed]
         for stop in np.unique(self.goal[clocks]):
@@ -255,7 +265,7 @@ class _Adaptive:
             self._keep(here.nonzero()[0], int(stop), y)
         self.goal[clocks] += 1
 
-    def _keep(self, places: NDArray[np.int64], stop: int, y: State) -> None:
+    def _keep(self, places: Places, stop: int, y: State) -> None:
         p, output = self.problem, self.outputs.get(stop)
         final = stop == len(self.stops) - 1
         if output is None or (p.saveat.final and not final):
@@ -268,7 +278,7 @@ class _Adaptive:
             part = y if places.size == self.alive.size else each(lambda leaf: leaf[index], y)
         self.kept.append(((0 if p.saveat.final else output) * p.batch + samples, part))
 
-    def _leave(self, going: NDArray[np.bool_], term: Term, y: State, carry: Carry) -> tuple[Term, State, Carry]:
+    def _leave(self, going: Bools, term: Term, y: State, carry: Carry) -> tuple[Term, State, Carry]:
         """Let finished clocks leave: the field is called for the others alone."""
         self.alive = self.alive[going]
         if self.controller.joint or not going.any():
@@ -283,7 +293,8 @@ class _Adaptive:
         order = torch.as_tensor(np.argsort(places), device=leaves(self.problem.y0)[0].device)
         batch = self.problem.batch
         return each(
-            lambda *parts: torch.cat(parts)[order].reshape(-1, batch, *parts[0].shape[1:]), *(part for _, part in self.kept)
+            lambda *parts: torch.cat(parts)[order].reshape(-1, batch, *parts[0].shape[1:]),
+            *(part for _, part in self.kept),
         )
 
     def _clock(self, t: Array) -> Time:
@@ -294,9 +305,10 @@ class _Adaptive:
         return torch.as_tensor(t, dtype=torch.float64, device=first.device).reshape(-1, *[1] * (first.dim() - 1))
 
     def _stats(self) -> Stats:
-        batch = self.problem.batch
-        counts = (self.nfe, self.accepted, self.rejected)
-        return Stats(*(torch.as_tensor(np.broadcast_to(n, (batch,)).copy()) for n in counts))
+        def each_sample(count: Places) -> Tensor:
+            return torch.as_tensor(np.broadcast_to(count, (self.problem.batch,)).copy())
+
+        return Stats(each_sample(self.nfe), each_sample(self.accepted), each_sample(self.rejected))
 
 
 def _rows_like(mask: Tensor, leaf: Tensor) -> Tensor:

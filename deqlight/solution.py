@@ -27,12 +27,13 @@ class Stats:
     rejected: Tensor
     """Steps tried and thrown away."""
     nfe_backward: int = 0
-    """Field evaluations during the backward pass; known once it has run, 0 where gradients go through the stored steps."""
+    """Field evaluations of the backward pass, once it has run; 0 where it goes through the stored steps."""
 
     @classmethod
     def uniform(cls, batch: int, nfe: int, accepted: int) -> Stats:
         """The statistics of a solve that treats all samples alike and rejects nothing."""
-        return cls(*(torch.full((batch,), n, dtype=torch.int64) for n in (nfe, accepted, 0)))
+        evaluations, taken, rejected = (torch.full((batch,), n, dtype=torch.int64) for n in (nfe, accepted, 0))
+        return cls(evaluations, taken, rejected)
 
 
 @dataclass(frozen=True)
@@ -62,12 +63,14 @@ class Tally:
         self.calls = 0
 
     def __call__(self, field: FieldFn, t: Time, y: State) -> State:
+        """Call the field, count it, check its shape."""
         self.calls += 1
         value = field(t, y)
         got, needs = _shapes(value), _shapes(y)
         if got != needs:
             raise ShapeError(
-                f"the field {_name(field)} returned {got}, its argument was {needs}; dy/dt must be shaped as y, leaf by leaf"
+                f"the field {_name(field)} returned {got}, its argument was {needs}; "
+                "dy/dt must be shaped as y, leaf by leaf"
             )
         return value
 

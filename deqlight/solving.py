@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -46,7 +47,7 @@ def solve(
         y0: the state at `ts[0]`: a floating-point tensor `(batch, *state)`, or a flat tuple of such tensors.
         ts: output times `(time,)`, at least two, strictly increasing, or strictly decreasing to integrate back in time.
         solver: the integrator.
-        controller: None steps exactly on `ts` (a depth grid); `Constant` takes equal steps between them, `PID` measured ones.
+        controller: None steps exactly on `ts` (a depth grid); `Constant` takes equal steps, `PID` measured ones.
         gradient: how autograd goes through the solve.
         saveat: which states to keep; None keeps those at all of `ts`.
         max_steps: most steps a sample may take, tried ones included.
@@ -83,9 +84,15 @@ def check_compatible(term: Term, solver: Solver, controller: Controller | None, 
     Raises:
         InputError: what was given, what it needs, what would work.
     """
-    for value, kind, example in ((term, Term, "ODETerm(field)"), (solver, Solver, "Heun()"), (gradient, Gradient, "Direct()")):
+    for value, kind, example in (
+        (term, Term, "ODETerm(field)"),
+        (solver, Solver, "Heun()"),
+        (gradient, Gradient, "Direct()"),
+    ):
         if not isinstance(value, kind):
-            raise InputError(f"solve got {value!r} as its {kind.__name__.lower()}; it needs a {kind.__name__}, such as {example}")
+            raise InputError(
+                f"solve got {value!r} as its {kind.__name__.lower()}; it needs a {kind.__name__}, such as {example}"
+            )
     steps = ON_THE_GRID if controller is None else controller
     if not isinstance(steps, FixedSteps | AdaptiveSteps):
         raise InputError(f"solve got {steps!r} as its controller; it needs Constant(…), PID(…) or None")
@@ -109,7 +116,7 @@ def _check_adaptive(term: Term, solver: Solver, controller: AdaptiveSteps) -> No
         return
     if not term.continuous:
         raise InputError(
-            f"{pace} with a clock for each sample got the term {type(term).__name__}, whose samples must be in the same "
+            f"{pace} with a clock for each sample got the term {type(term).__name__}, whose samples must be in one "
             'layer at the same time; use norm="joint", or fixed steps'
         )
     if any(isinstance(layer, _BatchNorm) and layer.training for layer in term.modules()):
@@ -124,21 +131,27 @@ def _check_state(y0: State) -> None:
     if not parts or not all(isinstance(leaf, Tensor) for leaf in parts):
         raise ShapeError(f"solve got a state of type {type(y0).__name__}; it needs a tensor or a flat tuple of tensors")
     if not all(leaf.is_floating_point() for leaf in parts):
-        raise ShapeError(f"solve got a state of dtype {[leaf.dtype for leaf in parts]}; it needs a floating-point dtype")
+        raise ShapeError(
+            f"solve got a state of dtype {[leaf.dtype for leaf in parts]}; it needs a floating-point dtype"
+        )
     if len({leaf.shape[:1] for leaf in parts}) > 1:
         shapes = [tuple(leaf.shape) for leaf in parts]
-        raise ShapeError(f"solve got a state with leaves of shapes {shapes}; axis 0 of every leaf is the batch, and must agree")
+        raise ShapeError(
+            f"solve got a state with leaves of shapes {shapes}; axis 0 of every leaf is the batch, and must agree"
+        )
 
 
 def _times(ts: Sequence[float] | Tensor) -> tuple[Time, ...]:
     """The times as Python floats, or as tensors where they need a gradient."""
     if isinstance(ts, Tensor) and (ts.dim() != 1 or not ts.is_floating_point()):
-        raise InputError(f"ts got a tensor of shape {tuple(ts.shape)} and dtype {ts.dtype}; it needs floats of shape (time,)")
+        raise InputError(
+            f"ts got a tensor of shape {tuple(ts.shape)} and dtype {ts.dtype}; it needs floats of shape (time,)"
+        )
     values = ts.tolist() if isinstance(ts, Tensor) else [float(t) for t in ts]
     if len(values) < 2:
         raise InputError(f"ts got {len(values)} times; it needs at least two, the start and the end")
     forward = values[1] > values[0]
-    for i, (t0, t1) in enumerate(zip(values[:-1], values[1:], strict=True)):
+    for i, (t0, t1) in enumerate(pairwise(values)):
         if not (math.isfinite(t0) and math.isfinite(t1) and (t1 > t0 if forward else t1 < t0)):
             raise InputError(
                 f"ts got {t0:g} at index {i} and {t1:g} at index {i + 1}; times must be finite and strictly increasing "
@@ -166,11 +179,11 @@ def _sized(
 
 def _check_uniform(controller: FixedSteps, solver: Solver, times: tuple[Time, ...]) -> None:
     grid = [float(t) for t in controller.grid(times)[0]]
-    steps = [t1 - t0 for t0, t1 in zip(grid[:-1], grid[1:], strict=True)]
+    steps = [t1 - t0 for t0, t1 in pairwise(grid)]
     shortest, longest = min(steps, key=abs), max(steps, key=abs)
     if abs(longest - shortest) > UNIFORM * abs(longest):
         raise InputError(
-            f"{type(solver).__name__} needs steps of one length; these times give steps from {shortest:g} to {longest:g}: "
+            f"{type(solver).__name__} needs steps of one length; these times give {shortest:g} to {longest:g}: "
             "use equally spaced ts, or a method for unequal steps (AB2, Heun, RK4)"
         )
 

@@ -17,7 +17,7 @@ State: TypeAlias = Tensor | tuple[Tensor, ...]
 """What is integrated: a tensor `(batch, *state)`, or a flat tuple of such tensors."""
 
 Time: TypeAlias = float | Tensor
-"""A Python float where all samples share a clock; else a tensor `(batch, 1, ...)` with as many axes as the first leaf."""
+"""A Python float where all samples share a clock; else a tensor `(batch, 1, …)` with the axes of the first leaf."""
 
 Weight: TypeAlias = float | Tensor
 """A coefficient of an integrator: a Python float, or a 0-d tensor where it is learnt."""

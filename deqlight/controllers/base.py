@@ -15,7 +15,7 @@ __all__ = ["AdaptiveSteps", "Array", "Controller", "FixedSteps"]
 Array = NDArray[np.float64]
 
 
-class Controller(ABC):
+class Controller(ABC):  # noqa: B024  its two kinds have nothing in common but their place
     """Chooses the steps of a solve: a `FixedSteps` before it begins, an `AdaptiveSteps` as it goes."""
 
 
@@ -43,4 +43,4 @@ class AdaptiveSteps(Controller):
 
     @abstractmethod
     def factors(self, errors: Array, history: Array, order: int) -> Array:
-        """What to multiply the steps by, `(clocks,)`; `history` is `(2, clocks)`, the errors of the two steps before."""
+        """What to multiply the steps by, `(clocks,)`; `history` `(2, clocks)`: the last two errors."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from ..errors import InputError
 from ..types import Time
@@ -33,7 +34,9 @@ class Constant(FixedSteps):
 
     def __post_init__(self) -> None:
         if (self.dt is None) == (self.steps is None):
-            raise InputError(f"Constant got dt={self.dt}, steps={self.steps}; it needs one of both: the length or the number")
+            raise InputError(
+                f"Constant got dt={self.dt}, steps={self.steps}; it needs one of both: the length or the number"
+            )
         if self.dt is not None and not (math.isfinite(self.dt) and self.dt > 0):
             raise InputError(f"Constant got dt={self.dt}; it must be positive and finite (reversed time is in ts)")
         if self.steps is not None and self.steps < 1:
@@ -42,7 +45,7 @@ class Constant(FixedSteps):
     def grid(self, ts: Sequence[Time]) -> tuple[list[Time], list[int]]:
         """All times, ends of intervals exactly as given, and where those stand among them."""
         times, marks = [ts[0]], [0]
-        for t0, t1 in zip(ts[:-1], ts[1:], strict=True):
+        for t0, t1 in pairwise(ts):
             n = self._steps(float(t0), float(t1))
             times += [t0 + (t1 - t0) * (i / n) for i in range(1, n)]
             times.append(t1)

@@ -15,13 +15,16 @@ __all__ = ["rms", "scaled"]
 def scaled(value: State, y0: State, y1: State, rtol: float, atol: float | Tensor) -> State:
     """`value / (atol + rtol · max(|y0|, |y1|))`, number by number."""
     return each(
-        lambda v, a, b: v.detach() / torch.maximum(a.detach().abs(), b.detach().abs()).mul_(rtol).add_(atol), value, y0, y1
+        lambda v, a, b: v.detach() / torch.maximum(a.detach().abs(), b.detach().abs()).mul_(rtol).add_(atol),
+        value,
+        y0,
+        y1,
     )
 
 
 @torch.no_grad()
 def rms(value: State, joint: bool) -> Array:
-    """The root of the mean square over all numbers of each sample, `(batch,)`, or of all samples, `(1,)`; on the host."""
+    """The root mean square of each sample's numbers, `(batch,)`, or of all, `(1,)`; on the host."""
     if joint:
         numbers = sum(leaf.numel() for leaf in leaves(value))
         total = torch.stack([leaf.square().sum() for leaf in leaves(value)]).sum().reshape(1)

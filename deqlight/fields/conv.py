@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..types import Tensor, Time
-from .norm import GroupNorm
+from .norm import GroupNorm2d
 
 __all__ = ["Antisymmetric", "ConcatConv", "PreActivation"]
 
@@ -75,7 +75,7 @@ class ConcatConv(nn.Module):
     Reference: Chen, Rubanova, Bettencourt & Duvenaud, NeurIPS 2018 (arXiv 1806.07366).
     """
 
-    def __init__(self, channels: int, norm: Norm = GroupNorm) -> None:
+    def __init__(self, channels: int, norm: Norm = GroupNorm2d) -> None:
         super().__init__()
         self.norm1, self.norm2 = norm(channels), norm(channels)
         self.conv1, self.conv2 = conv3x3(channels + 1, channels), conv3x3(channels + 1, channels)

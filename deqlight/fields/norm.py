@@ -6,10 +6,10 @@ import math
 
 from torch import nn
 
-__all__ = ["GroupNorm"]
+__all__ = ["GroupNorm2d"]
 
 
-class GroupNorm(nn.GroupNorm):
+class GroupNorm2d(nn.GroupNorm):
     """Group normalisation with as many groups as divide the channels, `groups` at most; mixes no samples.
 
     Args:

@@ -56,7 +56,8 @@ class Tape:
         if len(calls) != 1:
             self.calls += 1
             return field(t, y)
-        values = _Replayed.apply(calls[0], len(leaves(y)), *leaves(y), *self.tensors)
+        inputs = (*leaves(y), *self.tensors)
+        values: tuple[Tensor, ...] = _Replayed.apply(calls[0], len(leaves(y)), *inputs)  # type: ignore[no-untyped-call]
         return values if isinstance(y, tuple) else values[0]
 
     def _refuse_undeclared(self, field: FieldFn, value: State, y: State) -> None:
@@ -70,9 +71,9 @@ class Tape:
             if variable is not None and id(variable) not in declared:
                 name = getattr(field, "__name__", type(field).__name__)
                 raise InputError(
-                    f"the field {name} uses a tensor of shape {tuple(variable.shape)} that needs a gradient but is neither "
-                    "a parameter of the term nor in its context, so that it would get none; make the field an nn.Module "
-                    "that owns it, declare it with ODETerm(field, context=(tensor,)), or use the Direct gradient"
+                    f"the field {name} uses a tensor of shape {tuple(variable.shape)} that needs a gradient but is "
+                    "neither a parameter of the term nor in its context, so that it would get none; make the field an "
+                    "nn.Module that owns it, declare it, ODETerm(field, context=(tensor,)), or use the gradient Direct"
                 )
             following = [edge for edge, _ in node.next_functions if edge is not None and edge not in seen]
             seen.update(following)
@@ -93,5 +94,7 @@ class _Replayed(torch.autograd.Function):
         pairs = [(out, grad) for out, grad in zip(leaves(call.value), grads, strict=True) if out.requires_grad]
         outputs, cotangents = zip(*pairs, strict=True) if pairs else ((), ())
         sources = (*leaves(call.y), *tensors)
-        found = torch.autograd.grad(outputs, sources, cotangents, allow_unused=True) if pairs else (None,) * len(sources)
+        found = (
+            torch.autograd.grad(outputs, sources, cotangents, allow_unused=True) if pairs else (None,) * len(sources)
+        )
         return (None, None, *found)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from inspect import isabstract
 from typing import Any, cast
 
 import torch
@@ -43,7 +44,7 @@ class Reversible(Gradient):
         if any(isinstance(t, Tensor) for t in problem.ts):
             raise InputError("Reversible got times that need a gradient; use the Direct gradient for those")
         paths: list[Path] = []
-        ys = _Solve.apply(problem, paths, *watched)
+        ys = _Solve.apply(problem, paths, *watched)  # type: ignore[no-untyped-call]  # as torch has it
         kept = ys if isinstance(problem.y0, tuple) else ys[0]
         return Path(kept, each(lambda leaf: leaf[-1], kept), None, paths[0].stats)
 
@@ -52,9 +53,13 @@ class Reversible(Gradient):
         name = type(solver).__name__
         if not isinstance(solver, ReversibleSolver):
             able = ", ".join(sorted(cls.__name__ for cls in _concrete(ReversibleSolver)))
-            raise InputError(f"Reversible got the solver {name}, which has no unstep; use one of {able}, or the gradient Direct")
+            raise InputError(
+                f"Reversible got the solver {name}, which has no unstep; use one of {able}, or the gradient Direct"
+            )
         if not isinstance(controller, FixedSteps):
-            raise InputError(f"Reversible got steps by {type(controller).__name__}; it needs a fixed grid: Constant, or none")
+            raise InputError(
+                f"Reversible got steps by {type(controller).__name__}; it needs a fixed grid: Constant, or none"
+            )
 
 
 class _Solve(torch.autograd.Function):
@@ -138,13 +143,16 @@ class _WayBack:
             step = solver.step(term.wrap(tape.replay), t0, t1, y, carry)
         dy, dcarry = self._differentiate(step[:2], (y, carry), tensors, end)
         self.calls += tape.calls
-        return _Cotangent(*tree_map(torch.detach, start[:2]), self._arriving(n, dy), dcarry)
+        y, carry = tree_map(torch.detach, start[:2])
+        return _Cotangent(y, carry, self._arriving(n, dy), dcarry)
 
     def _differentiate(
         self, outputs: tuple[State, Carry], inputs: tuple[State, Carry], tensors: list[Tensor], end: _Cotangent
     ) -> tuple[list[Tensor], list[Tensor | None]]:
         cotangents = [*end.dy, *end.dcarry]
-        pairs = [(o, c) for o, c in zip(tree_tensors(outputs), cotangents, strict=True) if c is not None and o.requires_grad]
+        pairs = [
+            (o, c) for o, c in zip(tree_tensors(outputs), cotangents, strict=True) if c is not None and o.requires_grad
+        ]
         states, memory = leaves(inputs[0]), tree_tensors(inputs[1])
         sources = [*states, *(m for m in memory if m.requires_grad), *tensors]
         grads = _grad(pairs, sources)
@@ -216,5 +224,6 @@ def _autocast(device: torch.device) -> Any:
 
 def _concrete(cls: type) -> list[type]:
     """All subclasses that can be made."""
-    below = [sub for child in cls.__subclasses__() for sub in (child, *_concrete(child))]
-    return [sub for sub in below if not getattr(sub, "__abstractmethods__", None)]
+    children: list[type] = type.__subclasses__(cls)
+    below = [found for child in children for found in _concrete(child)]
+    return below if isabstract(cls) else [cls, *below]

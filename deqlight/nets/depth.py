@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import cast
 
 from torch import nn
 
 from ..controllers import Controller, FixedSteps
-from ..errors import InputError, ShapeError
+from ..errors import InputError
 from ..gradients import Direct, Gradient
 from ..saveat import SaveAt
 from ..solvers import Solver
@@ -58,18 +59,17 @@ class DepthNet(nn.Module):
         for stage in stages:
             check_compatible(stage.term, solver, controller, gradient)
         self.solvers = [solver.bind(_steps(stage, controller), stage.channels) for stage in stages]
-        self.coefficients = nn.ModuleList(s for s in self.solvers if isinstance(s, nn.Module))  # registers what is learnt
+        learnable = (solver for solver in self.solvers if isinstance(solver, nn.Module))
+        self.coefficients = nn.ModuleList(learnable)  # so that an optimiser finds them
 
     def forward(self, x: Tensor) -> Tensor:
         """The output for a batch of inputs `(batch, …)`; for a classifier, scores `(batch, classes)`."""
         x = self.stem(x)  # (batch, channels, …)
-        for n, (stage, solver) in enumerate(zip(self.stages, self.solvers, strict=True)):
-            x = stage.entry(x)
-            if x.shape[1] != stage.channels:
-                raise ShapeError(f"stage {n} got features of shape {tuple(x.shape)}; it was made for {stage.channels} channels")
+        for stage, solver in zip(cast("Iterable[Stage]", self.stages), self.solvers, strict=True):
+            y0 = stage.enter(x)
             solution = solve(
                 stage.term,
-                stage.lift.lift(x),
+                y0,
                 stage.ts,
                 solver=solver,
                 controller=self.controller,
@@ -77,7 +77,7 @@ class DepthNet(nn.Module):
                 saveat=FINAL,
                 max_steps=self.max_steps,
             )
-            x = stage.lift.lower(solution.y1)
+            x = stage.leave(solution.y1)
         return self.head(x)  # type: ignore[no-any-return]  # a module's call is untyped
 
 

@@ -32,14 +32,14 @@ class ConvStem(nn.Module):
         """Features `(batch, channels, height, width)` of images `(batch, in_channels, height, width)`."""
         if x.dim() != 4 or x.shape[1] != self.conv.in_channels:
             raise ShapeError(
-                f"the stem got a batch of shape {tuple(x.shape)}; it needs (batch, {self.conv.in_channels}, height, width): "
-                "set in_channels of the stem to the channels of the data"
+                f"the stem got a batch of shape {tuple(x.shape)}; it needs (batch, {self.conv.in_channels}, height, "
+                "width): set in_channels of the stem to the channels of the data"
             )
         return self.conv(x)  # type: ignore[no-any-return]  # a module's call is untyped
 
 
 class Transition(nn.Module):
-    """The block where size and width change: a pre-activation residual block around a projection. No step of an equation.
+    """The block where size and width change, no step of an equation: a residual block around a projection.
 
     Norm and ReLU are shared by the branch and the shortcut, which is a 1×1 convolution.
 

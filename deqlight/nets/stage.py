@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 
 from torch import nn
 
-from ..errors import InputError
+from ..errors import InputError, ShapeError
 from ..terms import Layered, ODETerm, Partitioned, Term
+from ..types import State, Tensor
 from .lift import Identity, Lift, Split
 
 __all__ = ["ContinuousStage", "LayeredStage", "PartitionedStage", "Stage"]
@@ -35,6 +36,19 @@ class Stage(nn.Module):
         self.term, self.channels, self.lift = term, channels, lift or Identity()
         self.ts = tuple(float(t) for t in ts)
 
+    def enter(self, x: Tensor) -> State:
+        """The state at `ts[0]` for features `(batch, …)`; raises `ShapeError` for other channels than stated."""
+        x = self.entry(x)
+        if x.shape[1] != self.channels:
+            raise ShapeError(
+                f"a stage of {self.channels} channels got features of shape {tuple(x.shape)}; set its `channels`"
+            )
+        return self.lift.lift(x)
+
+    def leave(self, y: State) -> Tensor:
+        """The features `(batch, channels, …)` that a state stands for."""
+        return self.lift.lower(y)
+
 
 class LayeredStage(Stage):
     """`depth` layers with weights of their own: du/dt = f_n(u) on [n, n + 1]. With `Euler`, a stage of a ResNet.
@@ -61,7 +75,9 @@ class PartitionedStage(Stage):
         entry: a module before the layers, such as `Transition`.
     """
 
-    def __init__(self, velocity: Block, force: Block, channels: int, depth: int, entry: nn.Module | None = None) -> None:
+    def __init__(
+        self, velocity: Block, force: Block, channels: int, depth: int, entry: nn.Module | None = None
+    ) -> None:
         if channels % 2:
             raise InputError(f"PartitionedStage got {channels} channels; it needs an even number to make two halves")
         half = channels // 2

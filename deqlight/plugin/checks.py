@@ -12,7 +12,7 @@ from ..errors import PluginError, suggest
 from .host import noun
 from .spec import API, BASES, CONFIGS
 
-__all__ = ["check_api", "check_class", "check_hooks", "files_of", "named"]
+__all__ = ["check_api", "check_class", "check_hooks", "listed", "named"]
 
 
 def check_api(module: object) -> None:
@@ -47,23 +47,31 @@ def check_class(hook: str, cls: Any) -> None:
     if not (isinstance(cls, type) and issubclass(cls, base)):
         raise PluginError(f"{name} is not one; {wanted}, as classes, not instances or names")
     if isabstract(cls):
-        raise PluginError(f"{name} does not define {', '.join(sorted(cls.__abstractmethods__))}; {wanted}")
+        raise PluginError(f"{name} does not define {', '.join(sorted(vars(cls)['__abstractmethods__']))}; {wanted}")
+    if "<locals>" in cls.__qualname__:  # also how the host marks the classes of a plugin that it disabled
+        raise PluginError(
+            f"{name} is defined inside a function, where no config and no checkpoint finds it; move it out"
+        )
     if hook == "deqlight_solvers":
         _check_solver(cls)
 
 
-def named(hook: str, found: Any) -> dict[str, Any]:
-    """Name → thing of one hook's result.
-
-    Raises:
-        PluginError: if it is no iterable of usable classes (of folders, for the configs), or repeats a name.
-    """
+def listed(hook: str, found: Any) -> list[Any]:
+    """One hook's result as a list, whatever iterable it was."""
     try:
-        things = list(found)
+        return list(found)
     except TypeError:
         raise PluginError(f"{hook} returned {found!r}; it must return a list, as in `return [MyClass]`") from None
+
+
+def named(hook: str, things: list[Any]) -> dict[str, Any]:
+    """Name → thing of one hook's result; for the configs, name → experiment file.
+
+    Raises:
+        PluginError: for anything but usable classes (folders, for the configs), and for a name that stands twice.
+    """
     if hook == CONFIGS:
-        pairs = [(file.stem, file) for folder in things for file in files_of(folder)]
+        pairs = [(file.stem, file) for folder in things for file in _files_of(folder)]
     else:
         for cls in things:
             check_class(hook, cls)
@@ -75,7 +83,7 @@ def named(hook: str, found: Any) -> dict[str, Any]:
     return names
 
 
-def files_of(folder: Any) -> list[Path]:
+def _files_of(folder: Any) -> list[Path]:
     """The experiments in a config folder, in order."""
     if not (isinstance(folder, Path) and folder.is_dir()):
         raise PluginError(f"{CONFIGS} returned {folder!r}; it must return pathlib.Path objects of folders that exist")
@@ -100,10 +108,12 @@ def _check_solver(cls: Any) -> None:
 def _without_hooks(module: object, known: Iterable[str]) -> str:
     """What to add to a file that has classes and no hook."""
     own: Mapping[str, Any] = vars(module)
-    classes = [c for c in own.values() if isinstance(c, type) and c.__module__ == own.get("__name__") and not isabstract(c)]
+    classes = [
+        c for c in own.values() if isinstance(c, type) and c.__module__ == own.get("__name__") and not isabstract(c)
+    ]
     for hook, base in BASES.items():
         brought = [cls.__name__ for cls in classes if issubclass(cls, resolve_name(base))]
         if brought:
-            lines = f"@impl\ndef {hook}(): return [{', '.join(brought)}]"
-            return f"it has no hook; after `from deqlight.plugin import impl`, add these two lines at its end:\n{lines}"
+            line = f"def {hook}(): return [{', '.join(brought)}]"
+            return f"it has no hook; add two lines at its end, `@impl` and `{line}` (from deqlight.plugin import impl)"
     return f"it has no hook; it should define one of {', '.join(known)}, marked with @impl"

@@ -1,4 +1,4 @@
-"""Station: the guests' door, the guest book. Who came, what each brought, and how to find it by name. Nothing changes."""
+"""Station: the guests' door, the guest book: who came, what each brought, and how to find it by name."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class Host:
         return found
 
     def manifest(self) -> list[tuple[str, str]]:
-        """(`distribution:name`, version) of every active plugin, sorted: equal on two machines that see the same ones."""
+        """(`distribution:name`, version) of each active plugin, sorted: equal on machines that see the same ones."""
         return sorted((plugin.key, plugin.version) for plugin in self.plugins if plugin.state == "active")
 
     def _look_up(self, known: Mapping[str, Any], kind: str, name: str) -> Any:

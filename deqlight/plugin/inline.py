@@ -48,5 +48,7 @@ def import_file(path: Path) -> ModuleType:
         del sys.modules[name]
         lines = [frame.lineno for frame in extract_tb(error.__traceback__) if frame.filename == str(path)]
         where = f", line {lines[-1]}" if lines else ""
-        raise PluginError(f"{path.name}{where} raised {type(error).__name__}: {error}; mend it and call again") from error
+        raise PluginError(
+            f"{path.name}{where} raised {type(error).__name__}: {error}; mend it and call again"
+        ) from error
     return module

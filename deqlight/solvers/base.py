@@ -1,4 +1,4 @@
-"""Station: the integrator. One `step` makes a solver; `info` says what it claims, and the conformance kit measures it."""
+"""Station: the integrator. One `step` makes a solver; `info` says what it claims, the conformance kit measures it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class SolverInfo:
     fsal: bool = False
     """The last stage of a step is the first of the next."""
     continuous_field: bool = False
-    """Carries an evaluation over the end of a step where the term is continuous (and evaluates anew where it is not)."""
+    """Carries an evaluation over the end of a step where the term is continuous (else evaluates anew)."""
     reversible: bool = False
     """Has an exact algebraic inverse, `unstep`."""
     symplectic: bool = False
@@ -81,6 +81,9 @@ class Solver(ABC):
     def tensors(self) -> tuple[Tensor, ...]:
         """The solver's own learnable coefficients."""
         return ()
+
+    def __repr__(self) -> str:
+        return type(self).__name__
 
     @classmethod
     def examples(cls) -> Iterable[Self]:

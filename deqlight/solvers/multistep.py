@@ -81,6 +81,9 @@ class LinearTwoStep(Solver, nn.Module):
             reference="Lu, Zhong, Li & Dong 2018, arXiv 1710.10121",
         )
 
+    def __repr__(self) -> str:
+        return f"LinearTwoStep(k={self.start:g}{', consistent' * self.consistent}{', learn' * self.learn})"
+
     def step(self, term: Term, t0: Time, t1: Time, y0: State, carry: Carry) -> Step:
         """One step; `carry` is the state before and the number of the step."""
         past: _Past = carry or _Past()
@@ -105,8 +108,9 @@ class LinearTwoStep(Solver, nn.Module):
 
     @classmethod
     def examples(cls) -> tuple[Self, ...]:
-        """The consistent forms: order 1, and order 2 at k = 1."""
-        return cls(0.0), cls(-0.1, consistent=True), cls(0.5, consistent=True), cls(1.0, consistent=True)
+        """Euler's method, and the consistent forms: order 1, and order 2 at k = 1."""
+        consistent = (cls(k, consistent=True, learn=learn) for k, learn in ((-0.1, False), (0.5, True), (1.0, False)))
+        return cls(0.0), *consistent
 
 
 class Leapfrog(ReversibleSolver):

@@ -6,7 +6,7 @@ from typing import cast
 
 from ..states import leaves
 from ..terms import Partitioned, Term
-from ..types import Carry, State, Time
+from ..types import Carry, State, Tensor, Time
 from .base import ReversibleSolver, SolverInfo, Step
 
 __all__ = ["SymplecticEuler", "Verlet"]
@@ -32,17 +32,17 @@ class SymplecticEuler(ReversibleSolver):
 
     def step(self, term: Term, t0: Time, t1: Time, y0: State, carry: Carry) -> Step:
         """One step of the pair `(q, p)`."""
-        pair, (q, p), control = cast(Partitioned, term), leaves(y0), term.control(t0, t1)
+        pair, (q, p), control = cast(Partitioned, term), _halves(y0), term.control(t0, t1)
         q = term.advance(q, [1.0], [pair.velocity.vf(t0, p)], control)
         p = term.advance(p, [1.0], [pair.force.vf(t1, q)], control)
-        return Step((q, p))
+        return Step(_pair(q, p))
 
     def unstep(self, term: Term, t0: Time, t1: Time, y1: State, carry: Carry) -> Step:
         """The inverse: first p, then q."""
-        pair, (q, p), control = cast(Partitioned, term), leaves(y1), term.control(t0, t1)
+        pair, (q, p), control = cast(Partitioned, term), _halves(y1), term.control(t0, t1)
         p = term.advance(p, [-1.0], [pair.force.vf(t1, q)], control)
         q = term.advance(q, [-1.0], [pair.velocity.vf(t0, p)], control)
-        return Step((q, p))
+        return Step(_pair(q, p))
 
 
 class Verlet(ReversibleSolver):
@@ -74,23 +74,32 @@ class Verlet(ReversibleSolver):
 
     def step(self, term: Term, t0: Time, t1: Time, y0: State, carry: Carry) -> Step:
         """One step of the pair `(q, p)`; `carry` is the force at `t0` if it is known."""
-        pair, (q, p), control = cast(Partitioned, term), leaves(y0), term.control(t0, t1)
+        pair, (q, p), control = cast(Partitioned, term), _halves(y0), term.control(t0, t1)
         kick = pair.force.vf(t0, q) if carry is None else carry
         p = term.advance(p, [0.5], [kick], control)
         q = term.advance(q, [1.0], [pair.velocity.vf(_middle(t0, t1), p)], control)
         second = pair.force.vf(t1, q)
         p = term.advance(p, [0.5], [second], control)
-        return Step((q, p), None if carry is None else second)
+        return Step(_pair(q, p), None if carry is None else second)
 
     def unstep(self, term: Term, t0: Time, t1: Time, y1: State, carry: Carry) -> Step:
         """The inverse: the same moves backwards."""
-        pair, (q, p), control = cast(Partitioned, term), leaves(y1), term.control(t0, t1)
+        pair, (q, p), control = cast(Partitioned, term), _halves(y1), term.control(t0, t1)
         second = pair.force.vf(t1, q) if carry is None else carry
         p = term.advance(p, [-0.5], [second], control)
         q = term.advance(q, [-1.0], [pair.velocity.vf(_middle(t0, t1), p)], control)
         kick = pair.force.vf(t0, q)
         p = term.advance(p, [-0.5], [kick], control)
-        return Step((q, p), None if carry is None else kick)
+        return Step(_pair(q, p), None if carry is None else kick)
+
+
+def _halves(y: State) -> tuple[State, State]:
+    q, p = leaves(y)
+    return q, p
+
+
+def _pair(q: State, p: State) -> State:
+    return cast("tuple[Tensor, Tensor]", (q, p))
 
 
 def _middle(t0: Time, t1: Time) -> Time:

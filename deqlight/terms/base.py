@@ -31,7 +31,7 @@ class Term(nn.Module, ABC):
 
     @abstractmethod
     def control(self, t0: Time, t1: Time) -> Control:
-        """What multiplies the field over the step from `t0` to `t1`; for an ODE `t1 - t0`. Pure: same ends, same value."""
+        """What multiplies the field over the step from `t0` to `t1`; for an ODE `t1 - t0`. Pure."""
 
     @abstractmethod
     def prod(self, vf: VF, control: Control) -> State:

@@ -89,7 +89,7 @@ def _index(t0: Time, t1: Time, depth: int) -> int:
     n = math.floor((low + high) / 2)
     if not (0 <= n < depth and low >= n - EDGE and high <= n + 1 + EDGE):
         raise InputError(
-            f"a step from {low:g} to {high:g} does not lie inside one layer; Layered lives on [0, {depth}] and layer n on "
+            f"a step from {low:g} to {high:g} does not lie inside one layer; Layered lives on [0, {depth}], layer n on "
             "[n, n + 1]: use ts = 0, 1, …, depth, or finer grids that contain the integers (Constant(steps=…))"
         )
     return n

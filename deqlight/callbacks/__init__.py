@@ -1,0 +1,22 @@
+"""Station: what runs beside the training. Checkpoints, guards, stamps and the table at the end."""
+
+from .checkpoints import Best, Last, Stopped
+from .finite import FiniteGuard
+from .lines import EpochLines
+from .parity import PluginParity
+from .predictions import Predictions
+from .stamp import STAMP, ConfigStamp
+from .summary import Summary
+
+__all__ = [
+    "STAMP",
+    "Best",
+    "ConfigStamp",
+    "EpochLines",
+    "FiniteGuard",
+    "Last",
+    "PluginParity",
+    "Predictions",
+    "Stopped",
+    "Summary",
+]

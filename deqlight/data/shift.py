@@ -1,0 +1,41 @@
+"""Station: the data. The one augmentation that small digit images bear: a shift by a few pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from ..errors import InputError
+from ..types import Tensor
+
+__all__ = ["RandomShift"]
+
+
+@dataclass(frozen=True)
+class RandomShift:
+    """Shift each image by up to `pixels` in either direction, with zeros where nothing was.
+
+    The draw belongs to the sample and the epoch, not to the batch: it is the same on any number of processes.
+    """
+
+    pixels: int
+
+    def __post_init__(self) -> None:
+        if self.pixels < 1:
+            raise InputError(f"a shift by {self.pixels} pixels is none; give at least 1, or no augmentation")
+
+    def draw(self, rng: np.random.Generator, samples: int) -> Tensor:
+        """The offsets of a whole epoch, `(samples, 2)`, in 0 ... 2 * pixels."""
+        return torch.from_numpy(rng.integers(0, 2 * self.pixels + 1, (samples, 2)))
+
+    def __call__(self, images: Tensor, offsets: Tensor) -> Tensor:
+        """The images `(batch, channels, height, width)`, each shifted by its row of `offsets` `(batch, 2)`."""
+        batch, channels, height, width = images.shape
+        padded = F.pad(images, [self.pixels] * 4)
+        rows = (offsets[:, :1] + torch.arange(height))[:, None, :, None]  # (batch, 1, height, 1)
+        columns = (offsets[:, 1:] + torch.arange(width))[:, None, None, :]  # (batch, 1, 1, width)
+        sample = torch.arange(batch)[:, None, None, None]
+        return padded[sample, torch.arange(channels)[None, :, None, None], rows, columns]
