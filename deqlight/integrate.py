@@ -16,7 +16,7 @@ from .errors import MaxSteps, NonFinite, SolverFailure, StepUnderflow
 from .saveat import SaveAt
 from .solution import Stats, Tally
 from .solvers import Solver
-from .states import each, finite_samples, is_finite, leaves, tree_map
+from .states import as_float, each, finite_samples, is_finite, leaves, tree_map
 from .terms import Term
 from .terms.replay import frozen_statistics
 from .types import Carry, State, Tensor, Time
@@ -133,7 +133,13 @@ def _first_failure(problem: Problem, times: list[Time]) -> NonFinite:
         step = solver.step(term.over(t0, t1), t0, t1, *state)
         good = finite_samples(step.y)
         if not bool(good.all()):
-            where = {"t": float(t0), "dt": float(t1 - t0), "step": n, "samples": _indices(~good), "nfe": tally.calls}
+            where = {
+                "t": as_float(t0),
+                "dt": as_float(t1 - t0),
+                "step": n,
+                "samples": _indices(~good),
+                "nfe": tally.calls,
+            }
             found.append(_non_finite(**where))
         return step.y, step.carry
 
@@ -186,7 +192,8 @@ class _Adaptive:
         self._check(np.isfinite(self.dt), self.dt)
         carry = p.solver.init(term, self._clock(self.t), self._clock(np.full(self.clocks, t1)), y)
         self.nfe += self.tally.calls
-        self._keep(np.arange(self.clocks), 0, y)
+        for stop in range(1 if self.clocks else len(self.stops)):  # an empty batch is everywhere at once
+            self._keep(np.arange(self.clocks), stop, y)
         while self.alive.size:
             y, carry = self._step(term, y, carry)
             going = self.goal[self.alive] < len(self.stops)
@@ -291,9 +298,9 @@ class _Adaptive:
         """The kept states in order: `(time, batch, *state)`."""
         places = np.concatenate([where for where, _ in self.kept])
         order = torch.as_tensor(np.argsort(places), device=leaves(self.problem.y0)[0].device)
-        batch = self.problem.batch
+        batch, times = self.problem.batch, 1 if self.problem.saveat.final else len(self.outputs)
         return each(
-            lambda *parts: torch.cat(parts)[order].reshape(-1, batch, *parts[0].shape[1:]),
+            lambda *parts: torch.cat(parts)[order].reshape(times, batch, *parts[0].shape[1:]),
             *(part for _, part in self.kept),
         )
 

@@ -16,7 +16,7 @@ from .integrate import Problem
 from .saveat import SaveAt
 from .solution import Solution, report
 from .solvers import Solver
-from .states import leaves
+from .states import as_float, leaves
 from .terms import Term
 from .types import State, Tensor, Time
 
@@ -178,7 +178,7 @@ def _sized(
 
 
 def _check_uniform(controller: FixedSteps, solver: Solver, times: tuple[Time, ...]) -> None:
-    grid = [float(t) for t in controller.grid(times)[0]]
+    grid = [as_float(t) for t in controller.grid(times)[0]]
     steps = [t1 - t0 for t0, t1 in pairwise(grid)]
     shortest, longest = min(steps, key=abs), max(steps, key=abs)
     if abs(longest - shortest) > UNIFORM * abs(longest):

@@ -6,13 +6,25 @@ Everything that an integrator does to a state goes through here, so that one sol
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 from typing import Any
 
 import torch
 
 from .types import State, Tensor, Time, Weight
 
-__all__ = ["axpy", "combine", "each", "finite_samples", "is_finite", "leaves", "like", "tree_map", "tree_tensors"]
+__all__ = [
+    "as_float",
+    "axpy",
+    "combine",
+    "each",
+    "finite_samples",
+    "is_finite",
+    "leaves",
+    "like",
+    "tree_map",
+    "tree_tensors",
+]
 
 
 def leaves(y: State) -> tuple[Tensor, ...]:
@@ -34,6 +46,11 @@ def like(t: Time, leaf: Tensor) -> Time:
     return t.reshape(t.shape[0], *[1] * (leaf.dim() - 1)).to(leaf.dtype)
 
 
+def as_float(t: Time) -> float:
+    """The time as a Python float, without a gradient."""
+    return float(t.item() if isinstance(t, Tensor) else t)
+
+
 def axpy(weight: Weight, x: State, y: State) -> State:
     """`y + weight * x`, in one pass over memory where the weight is a Python float."""
     if isinstance(weight, float):
@@ -42,12 +59,9 @@ def axpy(weight: Weight, x: State, y: State) -> State:
 
 
 def combine(weights: Sequence[Weight], states: Sequence[State]) -> State:
-    """The sum of `weight * state`; at least one of each."""
-    first = weights[0]
-    total = each(lambda a: a * like(first, a), states[0])
-    for weight, state in zip(weights[1:], states[1:], strict=True):
-        total = axpy(weight, state, total)
-    return total
+    """The sum of `weight * state`, rounded as the formula is written; at least one of each."""
+    parts = [each(lambda a, w=weight: a * like(w, a), state) for weight, state in zip(weights, states, strict=True)]
+    return reduce(lambda total, part: each(torch.add, total, part), parts)
 
 
 def is_finite(y: State) -> bool:
@@ -57,7 +71,7 @@ def is_finite(y: State) -> bool:
 
 def finite_samples(y: State) -> Tensor:
     """For each sample, whether all its numbers are finite: `(batch,)`, on the CPU."""
-    flags = [torch.isfinite(leaf).reshape(_batch(leaf), -1).all(1) for leaf in leaves(y)]
+    flags = [torch.isfinite(leaf).reshape(leaf.shape[:1].numel(), leaf.shape[1:].numel()).all(1) for leaf in leaves(y)]
     return torch.stack(flags).all(0).cpu()
 
 
@@ -76,7 +90,3 @@ def tree_tensors(tree: Any) -> list[Tensor]:
     found: list[Tensor] = []
     tree_map(found.append, tree)
     return found
-
-
-def _batch(leaf: Tensor) -> int:
-    return leaf.shape[0] if leaf.dim() else 1

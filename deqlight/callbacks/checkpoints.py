@@ -1,4 +1,4 @@
-"""Station: what runs beside the training. Two checkpoints, `best` and `last`, and an orderly end when a signal asks for it."""
+"""Station: what runs beside the training. Two checkpoints, `best` and `last`, and an orderly end on a signal."""
 
 from __future__ import annotations
 

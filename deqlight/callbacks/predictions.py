@@ -10,6 +10,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import BasePredictionWriter
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from ..types import Tensor
 
@@ -46,6 +47,7 @@ class Predictions(BasePredictionWriter):
             writer = csv.writer(file)
             writer.writerow(columns)
             writer.writerows(zip(*columns.values(), strict=True))
+        rank_zero_info(f"{len(next(iter(fields.values())))} predictions: {path}")
 
 
 def _columns(field: str, values: Tensor) -> list[tuple[str, list[Any]]]:

@@ -1,4 +1,4 @@
-"""Station: what runs beside the training. A run says where it came from: its configuration, in its folder and its checkpoints."""
+"""Station: what runs beside the training. A run says where it came from, in its folder and in its checkpoints."""
 
 from __future__ import annotations
 

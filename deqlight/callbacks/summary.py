@@ -34,18 +34,10 @@ class Summary(L.Callback):
         if self._start is not None:
             self._epochs.append(time.perf_counter() - self._start)
 
-    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Print what the training came to."""
-        self._print("fit", trainer, pl_module)
-
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Print what `validate` measured; within `fit` the epoch goes on."""
-        if trainer.state.fn == "validate":
-            self._print("validate", trainer, pl_module)
-
-    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Print what the test measured."""
-        self._print("test", trainer, pl_module)
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Print what came out, once the progress bar is gone; after a fault there is nothing to tell."""
+        if trainer.callback_metrics and trainer.state.status != "interrupted":
+            self._print(stage, trainer, pl_module)
 
     @rank_zero_only
     def _print(self, command: str, trainer: L.Trainer, module: L.LightningModule) -> None:

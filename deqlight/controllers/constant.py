@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from ..errors import InputError
+from ..states import as_float
 from ..types import Time
 from .base import FixedSteps
 
@@ -46,7 +47,7 @@ class Constant(FixedSteps):
         """All times, ends of intervals exactly as given, and where those stand among them."""
         times, marks = [ts[0]], [0]
         for t0, t1 in pairwise(ts):
-            n = self._steps(float(t0), float(t1))
+            n = self._steps(as_float(t0), as_float(t1))
             times += [t0 + (t1 - t0) * (i / n) for i in range(1, n)]
             times.append(t1)
             marks.append(len(times) - 1)

@@ -29,6 +29,8 @@ def rms(value: State, joint: bool) -> Array:
         numbers = sum(leaf.numel() for leaf in leaves(value))
         total = torch.stack([leaf.square().sum() for leaf in leaves(value)]).sum().reshape(1)
     else:
-        numbers = sum(leaf[0].numel() for leaf in leaves(value))
-        total = torch.stack([leaf.reshape(leaf.shape[0], -1).square().sum(1) for leaf in leaves(value)]).sum(0)
+        numbers = sum(leaf.shape[1:].numel() for leaf in leaves(value))
+        total = torch.stack(
+            [leaf.reshape(len(leaf), leaf.shape[1:].numel()).square().sum(1) for leaf in leaves(value)]
+        ).sum(0)
     return np.asarray(total.div(numbers).sqrt_().double().cpu().numpy())

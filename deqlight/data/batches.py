@@ -121,7 +121,7 @@ class Loader:
         return len(self.order)
 
     def __iter__(self) -> Iterator[Batch]:
-        # A generator: the trainer asks for the iterator before it sets the epoch, so the order is read at the first batch.
+        # A generator: the trainer asks for the iterator before it sets the epoch; the order is read at the first batch.
         epoch = self.order.epoch
         first = self._resume["batches"] if self._resume["epoch"] == epoch else 0
         self._resume = {"epoch": -1, "batches": 0}

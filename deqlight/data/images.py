@@ -46,8 +46,8 @@ class Digits(L.LightningDataModule):
             raise InputError(f"Digits: batch_size is {batch_size}; at least 1 is needed")
         if not (0 < val_fraction < 1 and 0 < test_fraction < 1 and val_fraction + test_fraction < 1):
             raise InputError(
-                f"Digits: val_fraction {val_fraction} and test_fraction {test_fraction} leave nothing for one of the three "
-                "parts; both must lie above 0 and their sum below 1"
+                f"Digits: val_fraction {val_fraction} and test_fraction {test_fraction} leave a part empty; "
+                "both must lie above 0 and their sum below 1"
             )
         self.batch_size, self.split_seed, self.shift = batch_size, split_seed, shift
         self.val_fraction, self.test_fraction = val_fraction, test_fraction

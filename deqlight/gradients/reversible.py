@@ -9,7 +9,6 @@ from inspect import isabstract
 from typing import Any, cast
 
 import torch
-from torch.autograd.function import once_differentiable
 
 from ..controllers import Controller, FixedSteps
 from ..errors import InputError
@@ -83,8 +82,9 @@ class _Solve(torch.autograd.Function):
         return leaves(path.ys)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():  # the engine builds a graph of the way back
+            raise InputError("Reversible gives first derivatives alone; for create_graph=True use the gradient Direct")
         if [tensor._version for tensor in ctx.watched] != ctx.versions:
             raise InputError("a parameter of the term was changed in place between the solve and its backward pass")
         saved = list(ctx.saved_tensors)

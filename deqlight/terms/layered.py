@@ -9,6 +9,7 @@ from typing import cast
 from torch import nn
 
 from ..errors import InputError
+from ..states import as_float
 from ..types import FieldFn, Hook, State, Tensor, Time, Weight
 from .base import Term
 from .ode import ODETerm
@@ -54,7 +55,7 @@ class Layered(Term):
 
     def vf(self, t: Time, y: State) -> State:
         """The field of the layer that begins at or before `t`."""
-        start = min(math.floor(float(t)), len(self.layers) - 1)
+        start = min(math.floor(as_float(t)), len(self.layers) - 1)
         value: State = self.over(float(start), float(start + 1)).vf(t, y)
         return value
 
@@ -72,7 +73,7 @@ class Layered(Term):
 
     def tensors(self, t0: Time, t1: Time) -> tuple[Tensor, ...]:
         """The parameters of the layers between `t0` and `t1`, in order."""
-        low, high = sorted((float(t0), float(t1)))
+        low, high = sorted((as_float(t0), as_float(t1)))
         span = range(math.floor(low + EDGE), math.ceil(high - EDGE))
         return tuple(p for n in span for p in self._layer(n).tensors(t0, t1))
 
@@ -85,7 +86,7 @@ class Layered(Term):
 
 
 def _index(t0: Time, t1: Time, depth: int) -> int:
-    low, high = sorted((float(t0), float(t1)))
+    low, high = sorted((as_float(t0), as_float(t1)))
     n = math.floor((low + high) / 2)
     if not (0 <= n < depth and low >= n - EDGE and high <= n + 1 + EDGE):
         raise InputError(

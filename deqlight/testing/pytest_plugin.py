@@ -1,8 +1,6 @@
 """Station: the measuring bench, as pytest knows it: one test for each claim of a solver.
 
-@pytest.mark.conformance(MySolver)
-def test_claims(claim):
-    claim.verify()
+Mark a test that asks for `claim` with `@pytest.mark.conformance(solvers=[MySolver])`; its body is `claim.verify()`.
 """
 
 from __future__ import annotations
@@ -14,7 +12,7 @@ __all__ = ["pytest_configure", "pytest_generate_tests"]
 
 def pytest_configure(config: pytest.Config) -> None:
     """Make the marker known."""
-    config.addinivalue_line("markers", "conformance(*solvers): run the test for each claim of the solver classes")
+    config.addinivalue_line("markers", "conformance(solvers=[…]): run the test for each claim of the solver classes")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -24,5 +22,5 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     from .conformance import claims  # here, so that pytest starts without torch where nobody asks for it
 
-    found = [claim for solver in marker.args for claim in claims(solver)]
+    found = [claim for solver in marker.kwargs["solvers"] for claim in claims(solver)]
     metafunc.parametrize("claim", found, ids=str)

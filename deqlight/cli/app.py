@@ -1,0 +1,169 @@
+"""Station 1, the experiment: Lightning's command line, with deqlight's trainer around every task."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import yaml
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.plugins.io import CheckpointIO
+
+from .. import __version__
+from ..callbacks import Best, ConfigStamp, EpochLines, Last, PluginParity, Predictions, Summary
+from ..plugin.host import Host
+from . import checkpoint, runs
+from .line import Line
+from .parser import Parser, Rejected, explain
+from .proofread import Reader
+from .storage import AtomicIO
+
+__all__ = ["App", "Experiment"]
+
+BELIEVED = ("model", "data", "seed_everything")
+RESUMED = (*BELIEVED, "trainer", "best", "runs")
+"""What a checkpoint's own configuration decides, unless a file or an option does: to resume needs the trainer too."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """All that is known before the parser runs.
+
+    Args:
+        line: the command line, its checkpoint resolved to a path.
+        host: the plugins.
+        configs: the configuration files, read.
+        paths: where they lie.
+        name: what the runs are called.
+        stamp: the configuration that the checkpoint brings.
+        source: the checkpoint.
+    """
+
+    line: Line
+    host: Host
+    configs: Sequence[Mapping[str, Any]]
+    paths: Sequence[Path]
+    name: str
+    stamp: Mapping[str, Any]
+    source: Path | None
+
+    def words(self) -> list[str]:
+        """The command line for the parser: each one beats those before it."""
+        first = ["--verbose=false"] if self.line.command in ("validate", "test") else []  # Summary prints the table
+        first += ["--config", json.dumps(self.stamp)] if self.stamp else []
+        files = [word for path in self.paths for word in ("--config", str(path))]
+        return [str(self.line.command), *first, *files, *self.line.rest]
+
+
+class App(LightningCLI):
+    """Runs one command on one experiment.
+
+    Args:
+        experiment: what the command line asks for.
+    """
+
+    def __init__(self, experiment: Experiment) -> None:
+        self.experiment = experiment
+        self.stopped: int | None = None
+        no_prefixes = {command: {"allow_abbrev": False} for command in self.subcommands()}
+        super().__init__(
+            L.LightningModule,
+            L.LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            save_config_callback=None,  # ConfigStamp does it, and does not fail on the second run
+            parser_class=Parser,
+            parser_kwargs=no_prefixes,
+            trainer_defaults={"log_every_n_steps": 10},
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            args=experiment.words(),
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add where the run is written, and what its best checkpoint is."""
+        parser.add_argument("--name", type=str, default=self.experiment.name, help="Folder of this experiment's runs.")
+        parser.add_argument("--runs", type=str, default="runs", help="Folder of all runs.")
+        parser.add_class_arguments(Best, "best", instantiate=True)
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse the experiment's words.
+
+        Raises:
+            ConfigError: saying in one line what is wrong.
+        """
+        try:
+            self.config = parser.parse_args(args)
+        except Rejected as error:
+            line = self.experiment.line
+            known = [option for action in self._parser(line.command)._actions for option in action.option_strings]
+            reader = Reader(checkpoint.packages(self.experiment.host))
+            raise explain(error, line, [self.experiment.stamp, *self.experiment.configs], known, reader) from error
+
+    def _parse_ckpt_path(self) -> None:
+        """Nothing: Lightning would let the checkpoint beat the command line; `Experiment.words` puts it first."""
+
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+        """The trainer of the configuration, with deqlight's loggers, callbacks and checkpoints."""
+        settings = {**self.config_init[self.subcommand]["trainer"], **kwargs}
+        own = self.experiment
+        if settings.get("logger") in (None, True):
+            settings["logger"] = self._loggers() if not settings.get("fast_dev_run") else False
+        quiet = not sys.stdout.isatty()
+        for part in ("enable_progress_bar", "enable_model_summary"):
+            if settings.get(part) is None:
+                settings[part] = not quiet
+        settings["plugins"] = [*_listed(settings.get("plugins"))]
+        if not any(isinstance(plugin, CheckpointIO) for plugin in settings["plugins"]):
+            settings["plugins"].append(AtomicIO())
+        callbacks = [*_listed(settings.get("callbacks")), PluginParity(own.host.manifest()), self._stamp(), Summary()]
+        settings["callbacks"] = [*callbacks, *self._running(settings, quiet)]
+        return L.Trainer(**settings)
+
+    def _running(self, settings: Mapping[str, Any], quiet: bool) -> list[Callback]:
+        """What belongs to one command alone."""
+        extra: list[Callback] = []
+        if self.subcommand == "predict":
+            extra.append(Predictions(self._folder()))
+        if self.subcommand == "fit" and quiet:
+            extra.append(EpochLines())
+        if (
+            self.subcommand == "fit"
+            and settings.get("enable_checkpointing") is not False
+            and not settings.get("fast_dev_run")
+        ):
+            extra += [self.config_init["fit"]["best"], Last()]
+        return extra
+
+    def _stamp(self) -> ConfigStamp:
+        parser, config = self._parser(self.subcommand), self.config[str(self.subcommand)].clone()
+        config.pop("config", None)
+        text = parser.dump(config, skip_none=False)
+        return ConfigStamp(text, yaml.safe_load(text), self.experiment.host.manifest(), __version__)
+
+    def _loggers(self) -> list[Logger]:
+        folder = self._folder()
+        place = {"save_dir": folder.parent.parent, "name": folder.parent.name, "version": folder.name}
+        csv = CSVLogger(**place)
+        return [csv, TensorBoardLogger(**place, default_hp_metric=False)] if self.subcommand == "fit" else [csv]
+
+    def _folder(self) -> Path:
+        """The folder of this run. An evaluation writes below the run whose checkpoint it takes."""
+        config, source = self.config[str(self.subcommand)], self.experiment.source
+        root, name = Path(config["runs"]), str(config["name"])
+        if self.subcommand != "fit" and source is not None and source.parent.name == "checkpoints":
+            root, name = source.parent.parent, str(self.subcommand)
+        return runs.shared("folder", lambda: runs.next_folder(root, name))
+
+
+def _listed(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return list(value) if isinstance(value, (list, tuple)) else [value]

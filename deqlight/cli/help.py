@@ -1,0 +1,111 @@
+"""Station 1, the command: help that fits on a page. Costs no import of torch."""
+
+from __future__ import annotations
+
+from ..plugin.builtin import deqlight_configs
+
+__all__ = ["command_help", "experiments", "general_help"]
+
+GENERAL = """\
+deqlight: train neural networks inspired by differential equations, with any integrator.
+
+usage: deqlight COMMAND [options]
+
+  fit          train an experiment:           deqlight fit -c resnet_digits
+  test         score a trained network:       deqlight test --ckpt_path best
+  validate     score it on the validation part
+  predict      write its predictions to a CSV file
+  plugins      list the plugins, what each brings, and why one is disabled
+  check NAME   measure what a solver claims:  deqlight check Heun
+
+  --plugin FILE.py   load a plugin of one file (anywhere on the line, more than once)
+  --debug            show the traceback of an error
+  --version          print the version
+  --help             this page; deqlight COMMAND --help tells about a command
+
+experiments: {experiments}
+"""
+
+RUN = """\
+usage: deqlight {command} -c EXPERIMENT [options]
+
+{about}
+
+  -c, --config NAME|FILE             an experiment by name, or a YAML file; later ones are laid over earlier ones
+  --ckpt_path FILE|last|best         {ckpt}
+  --seed_everything N                seed of weights, order and noise
+  --name NAME                        name of the experiment [the config's]
+  --runs DIR                         folder of all runs [runs]
+  --model.net.solver NAME            the integrator: Euler, Heun, RK4, LinearTwoStep, Leapfrog, Dopri5 ...
+  --model.net.solver.OPTION X        its own options
+  --model.net.controller NAME        step control: Constant (steps, dt), PID (rtol, atol)
+  --model.net.gradient NAME          Direct, Reversible
+  --model.optimizer NAME             an optimiser of torch.optim; --model.optimizer.lr X
+  --model.scheduler NAME             a schedule of torch.optim.lr_scheduler
+  --data NAME, --data.OPTION X       the data module; --data.batch_size N
+  --best.monitor METRIC              which metric says what is best [val/accuracy]; --best.mode max|min
+  --trainer.max_epochs N             how long
+  --trainer.accelerator NAME         cpu, gpu, auto
+  --trainer.devices N                with --trainer.strategy ddp
+  --trainer.precision P              32-true, bf16-mixed, 64-true ...
+  --trainer.gradient_clip_val X      clip gradients
+  --trainer.limit_train_batches N    part of the data (also val, test)
+  --trainer.logger false             write no metrics
+  --trainer.fast_dev_run true        one batch of everything, to see that it runs
+  --print_config                     print the configuration that results, and stop
+  --plugin FILE.py                   load a plugin of one file
+  --debug  --trust                   show tracebacks; believe a checkpoint's configuration whatever it imports
+  --help-all                         every option there is
+
+examples:
+  deqlight {command} {first}
+  deqlight {command} {second}
+
+experiments: {experiments}, and those of installed plugins
+"""
+
+FIT = """\
+Train. Writes the configuration, metrics (CSV, TensorBoard) and checkpoints to runs/NAME/version_N.
+Ctrl-C saves, and says how to go on."""
+WEIGHTS = "the weights, and the configuration they were trained with"
+EVALUATE = ("--ckpt_path best", "-c resnet_digits --ckpt_path last --model.net.solver RK4")
+ABOUT = {
+    "fit": (
+        FIT,
+        "go on from there, with its configuration",
+        ("-c resnet_digits", "-c resnet_digits --model.net.solver Heun"),
+    ),
+    "test": ("Score a network on the test part.", WEIGHTS, EVALUATE),
+    "validate": ("Score a network on the validation part.", WEIGHTS, EVALUATE),
+    "predict": ("Write the predictions for the test part to predictions.csv.", WEIGHTS, EVALUATE),
+}
+PLUGINS = """\
+usage: deqlight plugins [--plugin FILE.py]
+
+List every plugin: version, hooks, classes, state and reason.
+"""
+CHECK = """\
+usage: deqlight check NAME [--plugin FILE.py]
+
+Measure what a solver claims: its order, its cost, its inverse. Exits with 1 if a claim fails.
+"""
+OTHERS = {"plugins": PLUGINS, "check": CHECK}
+
+
+def experiments() -> list[str]:
+    """The names of deqlight's own experiments."""
+    return sorted(path.stem for folder in deqlight_configs() for path in (folder / "experiment").glob("*.yaml"))
+
+
+def general_help() -> str:
+    """The page for `deqlight --help`."""
+    return GENERAL.format(experiments=", ".join(experiments()))
+
+
+def command_help(command: str) -> str:
+    """The page for `deqlight COMMAND --help`."""
+    if command in OTHERS:
+        return OTHERS[command]
+    about, ckpt, (first, second) = ABOUT[command]
+    shown = ", ".join(experiments())
+    return RUN.format(command=command, about=about, ckpt=ckpt, first=first, second=second, experiments=shown)

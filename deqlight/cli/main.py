@@ -1,0 +1,89 @@
+"""Station 1, the command: the front door. Everything that ends a run ends here, with a line and an exit code.
+
+0 done, 1 a fault, 2 a request that cannot be met, 4 the numbers diverged, 130 Ctrl-C, 143 SIGTERM.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+from .. import __version__
+from ..errors import ConfigError, ConformanceError, DeqlightError, SolverFailure, suggest
+from .line import COMMANDS, RUNS, Line, read
+
+__all__ = ["main"]
+
+OK, FAULT, USAGE, DIVERGED, INTERRUPTED = 0, 1, 2, 4, 130
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run a command line, that of the process unless one is given; returns the exit code."""
+    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # lightning's calls, not our user's
+    words = sys.argv[1:] if words is None else list(words)
+    debug = "--debug" in words
+    try:
+        return _run(read(list(words)))
+    except KeyboardInterrupt:
+        return _fail("interrupted", INTERRUPTED, debug)
+    except SystemExit as end:
+        # Lightning turns Ctrl-C into exit code 1; what it turned is the context.
+        return INTERRUPTED if isinstance(end.__context__, KeyboardInterrupt) else _code(end)
+    except DeqlightError as error:
+        return _fail(f"error: {error}", _exit_code(error), debug)
+    except Exception as error:  # the last door: an unforeseen fault is told in a line as well
+        return _fail(*_unforeseen(error), debug)
+
+
+def _run(line: Line) -> int:
+    if "version" in line.flags:
+        return _print(f"deqlight {__version__}\n")
+    if line.command is None:
+        return _print(_help(None))
+    if line.command not in COMMANDS:
+        raise ConfigError(f"there is no command {line.command!r}; {suggest(line.command, COMMANDS)}")
+    if "help" in line.flags:
+        return _print(_help(line.command))
+    if line.command in RUNS:
+        from .start import start
+
+        return start(line)
+    from . import commands
+
+    return {"plugins": commands.plugins, "check": commands.check}[line.command](line)
+
+
+def _help(command: str | None) -> str:
+    from .help import command_help, general_help
+
+    return general_help() if command is None else command_help(command)
+
+
+def _exit_code(error: DeqlightError) -> int:
+    if isinstance(error, SolverFailure):
+        return DIVERGED
+    return FAULT if isinstance(error, ConformanceError) else USAGE
+
+
+def _unforeseen(error: Exception) -> tuple[str, int]:
+    from .faults import translate
+
+    return translate(error)
+
+
+def _code(end: SystemExit) -> int:
+    return end.code if isinstance(end.code, int) else OK if end.code is None else FAULT
+
+
+def _print(text: str) -> int:
+    sys.stdout.write(text)
+    return OK
+
+
+def _fail(message: str, code: int, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    sys.stderr.write(f"{message}\n")
+    return code

@@ -1,0 +1,113 @@
+"""Station 1, the experiment: from the sorted command line to a running trainer. The first module that imports torch."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+from ..callbacks import Stopped
+from ..errors import CheckpointError
+from ..plugin.host import Host
+from ..plugin.manager import host as load_host
+from . import checkpoint, experiments, quiet, runs
+from .app import BELIEVED, RESUMED, App, Experiment
+from .line import Line
+
+__all__ = ["start"]
+
+
+def start(line: Line) -> int:
+    """Run `fit`, `validate`, `test` or `predict`; returns the exit code.
+
+    Raises:
+        DeqlightError: for whatever is wrong with the request.
+    """
+    _import_choices()
+    quiet.hush()
+    runs.forget()
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        App(prepare(line, load_host(*map(Path, line.plugins))))
+    except Stopped as stop:
+        _tell_resume(stop, line)
+        # A launched rank that ends with an error makes the launcher kill the first rank; this end was agreed upon.
+        return 0 if runs.is_child() else int(stop.code or 0)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return 0
+
+
+def prepare(line: Line, host: Host) -> Experiment:
+    """Read the files that a command line names, and find its checkpoint.
+
+    Raises:
+        ConfigError: for a configuration that cannot be found or read.
+        CheckpointError: for a checkpoint that cannot.
+    """
+    paths = [experiments.locate(given, host) for given in line.configs]
+    configs = [experiments.load(path) for path in paths]
+    settings: dict[str, Any] = {}
+    for config in configs:
+        settings.update(config)
+    asked = line.value("--name") or settings.get("name") or (paths[-1].stem if paths else None)
+    given = line.value("--ckpt_path") or settings.get("ckpt_path")
+    if given in (None, "null"):
+        return Experiment(line, host, configs, paths, asked or "run", {}, None)
+    path = Path(given).expanduser()
+    if given in checkpoint.KEYWORDS:
+        root = Path(line.value("--runs") or settings.get("runs") or "runs")
+        path = runs.shared("checkpoint", lambda: checkpoint.find(given, root, asked).absolute())
+        _say(f"{given}: {path}")
+    elif "://" in given:
+        raise CheckpointError(
+            f"checkpoint {given} lies elsewhere; download it, look at where it comes from, then give its path"
+        )
+    stamp = _stamped(line, path, host, configs)
+    name = asked or stamp.pop("name", None) or "run"
+    return Experiment(line.put("--ckpt_path", str(path)), host, configs, paths, name, stamp, path)
+
+
+def _stamped(line: Line, path: Path, host: Host, configs: list[dict[str, Any]]) -> dict[str, Any]:
+    """The part of a checkpoint's own configuration that this command uses, and the run's name."""
+    found = checkpoint.stamp(path)
+    if found is None:
+        if not any("model" in config for config in configs) and line.value("--model") is None:
+            raise CheckpointError(
+                f"checkpoint {path} does not say what it was trained with; name an experiment with -c"
+            )
+        return {}
+    keys = RESUMED if line.command == "fit" else BELIEVED
+    config = {key: found["config"][key] for key in keys if key in found["config"]}
+    if "trust" not in line.flags:
+        checkpoint.believe(config, path, checkpoint.packages(host))
+    return {**config, "name": found["config"].get("name")}
+
+
+def _import_choices() -> None:
+    """Import what a configuration can name by its class alone: a class is found only once it is there."""
+    from .. import data, nets, tasks  # noqa: F401
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    """Before and after the training proper, SIGTERM ends the process with the code that schedulers expect."""
+    raise SystemExit(128 + number)
+
+
+@rank_zero_only
+def _tell_resume(stop: Stopped, line: Line) -> None:
+    if stop.path is None:
+        return
+    again = "".join(f" --plugin {path}" for path in line.plugins)
+    _say(
+        f"stopped by {stop.signal.name} after step {stop.step}; go on with: deqlight fit{again} --ckpt_path {stop.path}"
+    )
+
+
+@rank_zero_only
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)  # noqa: T201  the command's own voice
