@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import lightning as L
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_only
 
 __all__ = ["EpochLines"]
 
@@ -14,10 +14,10 @@ class EpochLines(L.Callback):
     """Print one line per epoch, with whatever the task logged: for log files and pipes."""
 
     def __init__(self) -> None:
-        self._start = 0.0
+        self._start: float | None = None
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start the clock."""
+        """Start the clock; an epoch that is resumed has no start."""
         self._start = time.perf_counter()
 
     @rank_zero_only
@@ -28,10 +28,10 @@ class EpochLines(L.Callback):
             for name, value in sorted(trainer.callback_metrics.items())
             if not name.endswith("_step")
         ]
-        seconds = time.perf_counter() - self._start
+        seconds = "" if self._start is None else f" ({time.perf_counter() - self._start:.1f} s)"
         epochs = (
             f"{trainer.current_epoch + 1}/{trainer.max_epochs}"
             if trainer.max_epochs
             else f"{trainer.current_epoch + 1}"
         )
-        print(f"epoch {epochs}: {', '.join(shown)} ({seconds:.1f} s)", flush=True)  # noqa: T201  its purpose
+        print(f"epoch {epochs}: {', '.join(shown)}{seconds}", flush=True)  # noqa: T201  its purpose

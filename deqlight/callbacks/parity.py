@@ -55,5 +55,5 @@ def compare(manifests: Sequence[Manifest]) -> None:
             theirs = sorted(f"{name} {version}" for name, version in odd - set(map(tuple, manifest)))
             raise PluginError(
                 f"rank {rank} has other plugins than the rest: it has {', '.join(mine) or 'nothing'} where they have "
-                f"{', '.join(theirs) or 'nothing'}; install the same plugins, and set the same DEQLIGHT_ variables, everywhere"
+                f"{', '.join(theirs) or 'nothing'}; install the same plugins on every machine"
             )

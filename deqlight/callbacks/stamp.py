@@ -34,7 +34,7 @@ class ConfigStamp(L.Callback):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Write the file."""
         folder = trainer.log_dir  # asks all ranks: every rank must come here
-        if stage == "fit" and trainer.is_global_zero and trainer.loggers and folder and not trainer.fast_dev_run:
+        if stage == "fit" and trainer.is_global_zero and trainer.loggers and folder:
             write(Path(folder), self._text)
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:

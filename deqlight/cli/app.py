@@ -15,10 +15,13 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.plugins.io import CheckpointIO
+from torch import nn
 
 from .. import __version__
 from ..callbacks import Best, ConfigStamp, EpochLines, Last, PluginParity, Predictions, Summary
 from ..plugin.host import Host
+from ..solvers import Solver
+from ..terms import Term
 from . import checkpoint, runs
 from .line import Line
 from .parser import Parser, Rejected, explain
@@ -71,8 +74,6 @@ class App(LightningCLI):
 
     def __init__(self, experiment: Experiment) -> None:
         self.experiment = experiment
-        self.stopped: int | None = None
-        no_prefixes = {command: {"allow_abbrev": False} for command in self.subcommands()}
         super().__init__(
             L.LightningModule,
             L.LightningDataModule,
@@ -80,7 +81,7 @@ class App(LightningCLI):
             subclass_mode_data=True,
             save_config_callback=None,  # ConfigStamp does it, and does not fail on the second run
             parser_class=Parser,
-            parser_kwargs=no_prefixes,
+            parser_kwargs={"allow_abbrev": False},  # `--trainer.max_epoch` is a mistake, not a short form
             trainer_defaults={"log_every_n_steps": 10},
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
@@ -100,11 +101,13 @@ class App(LightningCLI):
             ConfigError: saying in one line what is wrong.
         """
         try:
-            self.config = parser.parse_args(args)
+            self.config = parser.parse_args(self.experiment.words())
         except Rejected as error:
             line = self.experiment.line
             known = [option for action in self._parser(line.command)._actions for option in action.option_strings]
-            reader = Reader(checkpoint.packages(self.experiment.host))
+            packages = tuple(checkpoint.packages(self.experiment.host))
+            common = (nn.Module, L.LightningModule, L.LightningDataModule)
+            reader = Reader(packages, common, apart=(L.LightningModule, Solver, Term))
             raise explain(error, line, [self.experiment.stamp, *self.experiment.configs], known, reader) from error
 
     def _parse_ckpt_path(self) -> None:
@@ -115,7 +118,8 @@ class App(LightningCLI):
         settings = {**self.config_init[self.subcommand]["trainer"], **kwargs}
         own = self.experiment
         if settings.get("logger") in (None, True):
-            settings["logger"] = self._loggers() if not settings.get("fast_dev_run") else False
+            logged = not settings.get("fast_dev_run") and self.subcommand != "predict"
+            settings["logger"] = self._loggers() if logged else False
         quiet = not sys.stdout.isatty()
         for part in ("enable_progress_bar", "enable_model_summary"):
             if settings.get(part) is None:
@@ -150,9 +154,13 @@ class App(LightningCLI):
 
     def _loggers(self) -> list[Logger]:
         folder = self._folder()
-        place = {"save_dir": folder.parent.parent, "name": folder.parent.name, "version": folder.name}
-        csv = CSVLogger(**place)
-        return [csv, TensorBoardLogger(**place, default_hp_metric=False)] if self.subcommand == "fit" else [csv]
+        root, name, version = folder.parent.parent, folder.parent.name, folder.name  # one folder for both
+        csv = CSVLogger(root, name, version)
+        return (
+            [csv, TensorBoardLogger(root, name, version, default_hp_metric=False)]
+            if self.subcommand == "fit"
+            else [csv]
+        )
 
     def _folder(self) -> Path:
         """The folder of this run. An evaluation writes below the run whose checkpoint it takes."""

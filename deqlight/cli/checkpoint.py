@@ -21,7 +21,7 @@ from ..plugin.inline import module_name
 __all__ = ["KEYWORDS", "believe", "find", "load", "packages", "stamp"]
 
 KEYWORDS = ("last", "best")
-TRUSTED = ("deqlight", "lightning", "torch.nn", "torch.optim")
+TRUSTED = ("lightning", "torch.nn", "torch.optim")
 DOTTED = re.compile(r"\s*[A-Za-z_]\w*(\.[A-Za-z_]\w*)+\s*")
 
 
@@ -80,19 +80,20 @@ def stamp(path: Path) -> dict[str, Any] | None:
 
 
 def packages(host: Host) -> tuple[str, ...]:
-    """What a stamped configuration may name: deqlight, lightning, torch.nn and torch.optim, and the active plugins."""
+    """The packages of the active plugins, deqlight's own among them."""
     active = [plugin for plugin in host.plugins if plugin.state == "active"]
-    names = {module_name(Path(p.source)) if p.distribution == FILE else p.source.partition(".")[0] for p in active}
-    return (*TRUSTED, *sorted(names - set(TRUSTED)))
+    return tuple(
+        sorted({module_name(Path(p.source)) if p.distribution == FILE else p.source.partition(".")[0] for p in active})
+    )
 
 
-def believe(config: Mapping[str, Any], path: Path, accepted: Iterable[str]) -> None:
+def believe(config: Mapping[str, Any], path: Path, plugins: Iterable[str]) -> None:
     """Refuse a stamped configuration that would import anything else: what looks like data must not be code.
 
     Raises:
         CheckpointError: naming the module.
     """
-    accepted = tuple(accepted)
+    accepted = (*TRUSTED, *plugins)
     for text in _texts(config):
         if _holds_structure(text) or _is_file(text):
             raise _unbelieved(path, text, accepted)

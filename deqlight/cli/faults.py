@@ -11,7 +11,7 @@ PEER = re.compile(r"Connection (closed|reset) by peer|Connection refused|pair cl
 MISFIT = re.compile(r"Error\(s\) in loading state_dict for (\w+):\s*(.*)", re.DOTALL)
 
 
-def translate(error: Exception) -> tuple[str, int]:
+def translate(error: BaseException) -> tuple[str, int]:
     """The line to print for an exception that is not deqlight's, and the exit code."""
     text = str(error).strip()
     misfit = MISFIT.search(text)

@@ -31,10 +31,8 @@ def main(words: Sequence[str] | None = None) -> int:
     except SystemExit as end:
         # Lightning turns Ctrl-C into exit code 1; what it turned is the context.
         return INTERRUPTED if isinstance(end.__context__, KeyboardInterrupt) else _code(end)
-    except DeqlightError as error:
-        return _fail(f"error: {error}", _exit_code(error), debug)
     except Exception as error:  # the last door: an unforeseen fault is told in a line as well
-        return _fail(*_unforeseen(error), debug)
+        return _fail(*_told(error), debug)
 
 
 def _run(line: Line) -> int:
@@ -67,7 +65,13 @@ def _exit_code(error: DeqlightError) -> int:
     return FAULT if isinstance(error, ConformanceError) else USAGE
 
 
-def _unforeseen(error: Exception) -> tuple[str, int]:
+def _told(error: BaseException) -> tuple[str, int]:
+    """The line to print and the exit code; the parser wraps what a constructor raises, so the causes are asked too."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, DeqlightError):
+            return f"error: {cause}", _exit_code(cause)
+        cause = cause.__cause__ or cause.__context__
     from .faults import translate
 
     return translate(error)

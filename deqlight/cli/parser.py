@@ -11,9 +11,9 @@ import yaml
 from lightning.pytorch.cli import LightningArgumentParser
 
 from ..callbacks import Best
-from ..errors import ConfigError, suggest
+from ..errors import ConfigError
 from .line import Line
-from .proofread import Reader, find_value, merge, set_option
+from .proofread import Reader, find_value, merge, near, set_option
 
 __all__ = ["Parser", "Rejected", "explain"]
 
@@ -55,6 +55,9 @@ def explain(
     message, tree = str(error), compose(line, configs)
     names = sorted({name.lstrip("-") for name in known if name.startswith("--")})
     bases: dict[str, Any] = {name.partition(".")[0]: Any for name in names} | SECTIONS
+    absent = [section for section in SECTIONS if section not in tree]
+    if absent:
+        return ConfigError(f"{' and '.join(absent)} missing; name an experiment, -c NAME, or give {_flags(absent)}")
     bare = [option for option, value in line.options() if value is None and option.lstrip("-") not in names]
     fault = next(reader.faults({k: v for k, v in tree.items() if k not in ("trainer", "best")}, bases), None)
     fault = fault or next(reader.options(tree.get("trainer") or {}, L.Trainer, "trainer"), None)
@@ -62,6 +65,10 @@ def explain(
     if fault is None and bare and "expected one argument" in message:
         fault = f"{bare[-1]} needs a value"
     return ConfigError(fault or _value(message, tree) or _unknown(message, names) or _first_line(message))
+
+
+def _flags(sections: Sequence[str]) -> str:
+    return " and ".join(f"--{section} CLASS" for section in sections)
 
 
 def compose(line: Line, configs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -97,8 +104,8 @@ def _unknown(message: str, names: Sequence[str]) -> str | None:
         return None
     given = match[1].lstrip("-")
     section = given.partition(".")[0] + "."
-    near = [name for name in names if name.startswith(section)] or [name for name in names if "." not in name]
-    return f"there is no option {given!r}; {suggest(given, near)}"
+    nearby = [name for name in names if name.startswith(section)] or [name for name in names if "." not in name]
+    return f"there is no option {given!r}; {near(given, nearby)}"
 
 
 def _first_line(message: str) -> str:

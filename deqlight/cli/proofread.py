@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import sys
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -19,6 +19,7 @@ __all__ = ["Reader", "find_value", "merge", "set_option"]
 
 Tree = dict[str, Any]
 CLASS, ARGS = "class_path", "init_args"
+MOST = 24  # a list longer than this helps nobody
 NOUNS = {
     "LightningModule": "task",
     "LightningDataModule": "data module",
@@ -50,8 +51,9 @@ def set_option(tree: Tree, option: str, value: Any) -> None:
             tree[key] = step = {CLASS: step} if isinstance(step, str) else {}
         tree = step.setdefault(ARGS, {}) if CLASS in step and key != ARGS else step
     old = tree.get(last)
-    same = isinstance(old, dict) and old.get(CLASS) == value
-    if not same and not option.endswith("+"):
+    if option.endswith("+"):
+        tree[last] = [*(old if isinstance(old, list) else []), value]
+    elif not (isinstance(old, dict) and old.get(CLASS) == value):
         tree[last] = value
 
 
@@ -78,10 +80,14 @@ class Reader:
     """Reads a configuration along the signatures.
 
     Args:
-        accepted: the packages whose classes are offered where a kind has many strangers, deqlight's own and plugins'.
+        packages: deqlight and the plugins.
+        common: kinds with classes everywhere (modules, tasks); of those, only the packages' are offered.
+        apart: kinds that are asked for by their own name, and not offered where just any module is.
     """
 
-    accepted: tuple[str, ...]
+    packages: tuple[str, ...]
+    common: tuple[type[Any], ...] = ()
+    apart: tuple[type[Any], ...] = ()
 
     def faults(self, tree: Mapping[str, Any], bases: Mapping[str, Any]) -> Iterator[str]:
         """The mistakes, in the order of the file.
@@ -92,21 +98,21 @@ class Reader:
         """
         for key, value in tree.items():
             if key not in bases:
-                yield f"there is no option {key!r}; {suggest(key, bases)}"
+                yield f"there is no option {key!r}; {near(key, bases)}"
             else:
                 yield from self._value(key, value, bases[key])
 
-    def options(self, tree: Mapping[str, Any], cls: type[Any], key: str) -> Iterator[str]:
-        """The mistakes among the arguments of a known class."""
+    def options(self, tree: Mapping[str, Any], cls: type[Any], key: str, supplied: int = 0) -> Iterator[str]:
+        """The mistakes among the arguments of a known class; the first `supplied` come from the code that calls."""
         parameters = _parameters(cls)
         hints = _hints(cls)
-        named = _named(parameters)
+        named = list(_named(parameters))[supplied:]
         open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
         for name, value in tree.items():
             if name in named:
                 yield from self._value(f"{key}.{name}", value, hints.get(name, Any))
             elif not open_ended:
-                yield f"{key}.{name}: {cls.__name__} has no option {name!r}; {suggest(name, named)}"
+                yield f"{key}.{name}: {cls.__name__} has no option {name!r}; {near(name, named)}"
 
     def _value(self, key: str, value: Any, hint: Any) -> Iterator[str]:
         """The mistakes in one value, wherever the hint says that a class is configured there."""
@@ -130,13 +136,15 @@ class Reader:
         cls = known.get(given) or _imported(given)
         if cls is None:
             if "." not in given:
-                yield f"{key}: there is no {_noun(bases)} {given!r}; {suggest(given, known)}"
+                others = "; others by their import path" if any(_made(base) in self.common for base in bases) else ""
+                yield f"{key}: there is no {_noun(bases)} {given!r}; {suggest(given, known)}{others}"
             return
-        yield from self.options(options, cls, key)
-        yield from self._missing(options, cls, key, supplied=sum(isinstance(base, _Called) for base in bases[:1]))
+        supplied = sum(isinstance(base, _Called) for base in bases[:1])
+        yield from self.options(options, cls, key, supplied)
+        yield from self._missing(options, cls, key, supplied)
 
     def _missing(self, options: Mapping[str, Any], cls: type[Any], key: str, supplied: int) -> Iterator[str]:
-        """What has no default and is not given; the first `supplied` arguments come from the code that calls."""
+        """What has no default and is not given."""
         hints = _hints(cls)
         required = [name for name, p in _named(_parameters(cls)).items() if p.default is p.empty]
         for name in required[supplied:]:
@@ -146,11 +154,16 @@ class Reader:
                 yield f"{key}.{name} is required by {cls.__name__}{hint}"
 
     def _known(self, bases: tuple[Any, ...]) -> dict[str, type[Any]]:
-        """Name → class of what can be chosen; of kinds with subclasses everywhere, ours alone."""
-        found = [cls for base in bases for cls in _descendants(_made(base)) if not inspect.isabstract(cls)]
-        public = [cls for cls in found if not cls.__name__.startswith("_") and "<locals>" not in cls.__qualname__]
-        ours = [cls for cls in public if cls.__module__.startswith(self.accepted)]
-        return {cls.__name__: cls for cls in ours or public}
+        """Name → class of what can be chosen. A class of ours is abstract or final, so of ours only the leaves."""
+        kinds = [_made(base) for base in bases]
+        found = [cls for kind in kinds for cls in _descendants(kind) if _public(cls)]
+        if any(kind in self.common for kind in kinds):
+            aside = tuple(kind for kind in self.apart if kind not in kinds)
+            found = [cls for cls in found if self._ours(cls) and not issubclass(cls, aside)]
+        return {cls.__name__: cls for cls in found if not ((self._ours(cls) or cls in kinds) and cls.__subclasses__())}
+
+    def _ours(self, cls: type[Any]) -> bool:
+        return cls.__module__.partition(".")[0] in self.packages
 
 
 @dataclass(frozen=True)
@@ -163,12 +176,14 @@ class _Called:
 def _bases(hint: Any) -> tuple[tuple[Any, ...], bool]:
     """The base classes that a hint asks for, and whether it asks for a list of them."""
     origin, arguments = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return (), False
     if origin in (Union, types.UnionType):
         parts = [_bases(argument) for argument in arguments if argument is not types.NoneType]
         if not all(bases for bases, _ in parts):
             return (), False  # a plain value may stand there as well, so nothing can be said
         return tuple(base for bases, _ in parts for base in bases), any(listed for _, listed in parts)
-    if origin is Callable or origin is getattr(Callable, "__origin__", None):
+    if origin is Callable:
         return tuple(_Called(base) for base in _bases(arguments[-1])[0]) if arguments else (), False
     if isinstance(origin, type) and issubclass(origin, Sequence) and arguments:
         return _bases(arguments[0])[0], True
@@ -179,6 +194,18 @@ def _bases(hint: Any) -> tuple[tuple[Any, ...], bool]:
     ):
         return (hint,), False
     return (), False
+
+
+def near(given: str, names: Iterable[str]) -> str:
+    """The nearest name and the list of all; of a long list the nearest alone."""
+    names = list(names)
+    told = suggest(given, names)
+    short = told.partition(" accepted: ")[0]
+    return told if len(names) <= MOST or short == told else f"{short} (--help-all lists all)"
+
+
+def _public(cls: type[Any]) -> bool:
+    return not (inspect.isabstract(cls) or cls.__name__.startswith("_") or "<locals>" in cls.__qualname__)
 
 
 def _made(base: Any) -> Any:

@@ -53,7 +53,7 @@ def forget() -> None:
 def shared(what: str, decide: Callable[[], Path]) -> Path:
     """What the process that started this one decided under this name, or else what is decided now, for the next."""
     key = MARK + what.upper()
-    if not (is_child() and key in os.environ):
+    if key not in os.environ:
         os.environ[key] = str(decide())
     return Path(os.environ[key])
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import lightning as L
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import nn
 from torch.nn import functional as F
-from torchmetrics import MetricCollection
+from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError
 
 from ..callbacks import FiniteGuard
@@ -20,6 +20,7 @@ from ..types import Tensor
 
 __all__ = ["Classify", "Prediction"]
 
+MEANS = ("train/loss", "train/accuracy", "val/loss", "test/loss", "nfe/forward", "nfe/backward")
 PLATEAU = "val/loss"  # what ReduceLROnPlateau watches unless it names another
 
 
@@ -67,7 +68,8 @@ class Classify(L.LightningModule):
             raise InputError(f"Classify: label_smoothing is {label_smoothing}; it must lie in [0, 1)")
         self.net, self.classes, self.label_smoothing = net, classes, label_smoothing
         self._optimizer, self._scheduler, self._interval = optimizer, scheduler, scheduler_interval
-        self.metrics = nn.ModuleDict({stage: _metrics(stage, classes) for stage in ("val", "test")})
+        self.val_metrics, self.test_metrics = _metrics("val", classes), _metrics("test", classes)
+        self.means = nn.ModuleDict({name: MeanMetric(nan_strategy="disable") for name in MEANS})
         self._solves: list[Stats] = []
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -96,11 +98,11 @@ class Classify(L.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Score one batch of the validation part."""
-        self._evaluate("val", batch)
+        self._evaluate("val", self.val_metrics, batch)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Score one batch of the test part."""
-        self._evaluate("test", batch)
+        self._evaluate("test", self.test_metrics, batch)
         self._log_epoch({"nfe/forward": self._nfe()}, batch)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Prediction:
@@ -124,10 +126,9 @@ class Classify(L.LightningModule):
         """A loss or a gradient that is not finite stops the training, with or without the command line."""
         return [FiniteGuard()]
 
-    def _evaluate(self, stage: str, batch: Batch) -> None:
+    def _evaluate(self, stage: str, metrics: MetricCollection, batch: Batch) -> None:
         with record() as self._solves:
             scores = self(batch.inputs)
-        metrics = self.metrics[stage]
         metrics.update(scores.softmax(1), batch.targets)
         self.log_dict(metrics, batch_size=len(batch.ids), prog_bar=True)
         self._log_epoch({f"{stage}/loss": F.cross_entropy(scores, batch.targets)}, batch)
@@ -137,8 +138,14 @@ class Classify(L.LightningModule):
         return float(sum(stats.nfe.float().mean() for stats in self._solves))
 
     def _log_epoch(self, values: dict[str, Tensor | float], batch: Batch) -> None:
-        """Log means over the epoch and all ranks, each batch by its size; the ranks meet once, at the epoch's end."""
-        self.log_dict(values, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(batch.ids))
+        """Log means over the epoch and all ranks, each batch by its size; the ranks meet once, at the epoch's end.
+
+        `log(..., sync_dist=True)` would do it, were it not that Lightning rounds the ranks' mean batch size down.
+        """
+        for name, value in values.items():
+            mean = cast(MeanMetric, self.means[name])
+            mean.update(value, len(batch.ids))
+            self.log(name, mean, on_step=False, on_epoch=True, batch_size=len(batch.ids))
 
 
 def _metrics(stage: str, classes: int) -> MetricCollection:

@@ -20,7 +20,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     marker = metafunc.definition.get_closest_marker("conformance")
     if marker is None or "claim" not in metafunc.fixturenames:
         return
-    from .conformance import claims  # here, so that pytest starts without torch where nobody asks for it
+    from .testing import claims  # here, so that pytest starts without torch where nobody asks for it
 
     found = [claim for solver in marker.kwargs["solvers"] for claim in claims(solver)]
     metafunc.parametrize("claim", found, ids=str)
