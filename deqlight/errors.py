@@ -21,6 +21,7 @@ __all__ = [
     "PluginWarning",
     "ShapeError",
     "SolverFailure",
+    "StatisticsWarning",
     "StepUnderflow",
     "suggest",
 ]
@@ -52,6 +53,10 @@ class PluginError(DeqlightError):
 
 class PluginWarning(UserWarning):
     """A plugin was disabled and everything else goes on; names the distribution that owns it."""
+
+
+class StatisticsWarning(UserWarning):
+    """Running statistics inside a field will be those of several evaluations at once."""
 
 
 class ConformanceError(DeqlightError, AssertionError):

@@ -20,10 +20,10 @@ def plugins(line: Line, console: Console | None = None) -> int:
     """Print a table of all plugins, and of those that could not be used why."""
     table = Table(title="plugins", title_justify="left")
     for column in ("name", "version", "hooks", "classes", "state"):
-        table.add_column(column, overflow="fold")
+        table.add_column(column, no_wrap=column in ("name", "version", "hooks"), overflow="fold")
     for plugin in host(*map(Path, line.plugins)).plugins:
         state = f"[{COLOURS[plugin.state]}]{plugin.state}[/]{f': {plugin.reason}' if plugin.reason else ''}"
-        hooks = ", ".join(hook.removeprefix("deqlight_") for hook in plugin.hooks)
+        hooks = "\n".join(hook.removeprefix("deqlight_") for hook in plugin.hooks)
         table.add_row(plugin.key, plugin.version, hooks, ", ".join(plugin.classes), state)
     (console or Console()).print(table)
     return 0

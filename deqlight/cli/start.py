@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -56,6 +57,8 @@ def prepare(line: Line, host: Host) -> Experiment:
         settings.update(config)
     asked = line.value("--name") or settings.get("name") or (paths[-1].stem if paths else None)
     given = line.value("--ckpt_path") or settings.get("ckpt_path")
+    if "help_all" in line.flags:
+        return Experiment(replace(line, rest=("--help",)), host, configs, paths, "run", {}, None)
     if given in (None, "null"):
         return Experiment(line, host, configs, paths, asked or "run", {}, None)
     path = Path(given).expanduser()

@@ -91,9 +91,8 @@ class Digits(L.LightningDataModule):
 
     def train_dataloader(self) -> Loader:
         """The training part, in a new order each epoch."""
-        overfit = self.trainer is not None and bool(
-            self.trainer.overfit_batches
-        )  # asked for: the same few batches, always
+        trainer: Any = self.trainer
+        overfit = trainer is not None and bool(trainer.overfit_batches)  # asked for: the same few batches, always
         return Loader(self._dataset, self._order("train", shuffle=not overfit), None if overfit else self._augment)
 
     def val_dataloader(self) -> Loader:

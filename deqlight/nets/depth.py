@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import cast
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..controllers import Controller, FixedSteps
-from ..errors import InputError
+from ..errors import InputError, StatisticsWarning
 from ..gradients import Direct, Gradient
 from ..saveat import SaveAt
 from ..solvers import Solver
 from ..solving import check_compatible, solve
+from ..terms import Partitioned, Term
 from ..types import Tensor
 from .stage import Stage
 
@@ -37,6 +40,7 @@ class DepthNet(nn.Module):
 
     Raises:
         InputError: if the solver does not go with a stage, the controller or the gradient.
+        StatisticsWarning: a warning, where BatchNorm stands in a field that is evaluated more than once a layer.
         ShapeError: from `forward`, if a stage gets another number of channels than it was made for.
     """
 
@@ -58,6 +62,7 @@ class DepthNet(nn.Module):
         self.controller, self.gradient, self.max_steps = controller, gradient, max_steps
         for stage in stages:
             check_compatible(stage.term, solver, controller, gradient)
+            _check_statistics(stage.term, solver)
         self.solvers = [solver.bind(_steps(stage, controller), stage.channels) for stage in stages]
         learnable = (solver for solver in self.solvers if isinstance(solver, nn.Module))
         self.coefficients = nn.ModuleList(learnable)  # so that an optimiser finds them
@@ -83,6 +88,19 @@ class DepthNet(nn.Module):
 
 FINAL = SaveAt(final=True)
 """A network passes on the last state of each stage."""
+
+
+def _check_statistics(term: Term, solver: Solver) -> None:
+    """Warn where BatchNorm would take the statistics of several evaluations of a layer for those of one."""
+    halves = 2 if isinstance(term, Partitioned) else 1
+    once = solver.info.nfe_start == 0 and solver.info.nfe_step == halves and not term.continuous
+    if not once and any(isinstance(layer, _BatchNorm) and layer.track_running_stats for layer in term.modules()):
+        warnings.warn(
+            f"{type(solver).__name__} evaluates a field more than once in a solve, and the field has BatchNorm: its running "
+            "statistics will mix those evaluations, and the network will score worse than it trains; use GroupNorm2d",
+            StatisticsWarning,
+            stacklevel=3,
+        )
 
 
 def _steps(stage: Stage, controller: Controller | None) -> int:

@@ -6,12 +6,13 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
-
-from typing_extensions import Self
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..terms import Term
 from ..types import Carry, State, Tensor, Time
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["ReversibleSolver", "Solver", "SolverInfo", "Step"]
 

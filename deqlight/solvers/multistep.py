@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import nn
-from typing_extensions import Self
 
 from ..errors import InputError
 from ..terms import Term, combine
 from ..types import Carry, State, Tensor, Time, Weight
 from .base import ReversibleSolver, Solver, SolverInfo, Step
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["AB2", "Leapfrog", "LinearTwoStep", "Stormer"]
 

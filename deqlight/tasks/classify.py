@@ -9,7 +9,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import nn
 from torch.nn import functional as F
-from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError
 
 from ..callbacks import FiniteGuard
@@ -17,6 +17,7 @@ from ..data import Batch
 from ..errors import InputError, ShapeError
 from ..solution import Stats, record
 from ..types import Tensor
+from .mean import Mean
 
 __all__ = ["Classify", "Prediction"]
 
@@ -69,7 +70,7 @@ class Classify(L.LightningModule):
         self.net, self.classes, self.label_smoothing = net, classes, label_smoothing
         self._optimizer, self._scheduler, self._interval = optimizer, scheduler, scheduler_interval
         self.val_metrics, self.test_metrics = _metrics("val", classes), _metrics("test", classes)
-        self.means = nn.ModuleDict({name: MeanMetric(nan_strategy="disable") for name in MEANS})
+        self.means = nn.ModuleDict({name: Mean() for name in MEANS})
         self._solves: list[Stats] = []
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -138,12 +139,9 @@ class Classify(L.LightningModule):
         return float(sum(stats.nfe.float().mean() for stats in self._solves))
 
     def _log_epoch(self, values: dict[str, Tensor | float], batch: Batch) -> None:
-        """Log means over the epoch and all ranks, each batch by its size; the ranks meet once, at the epoch's end.
-
-        `log(..., sync_dist=True)` would do it, were it not that Lightning rounds the ranks' mean batch size down.
-        """
+        """Log means over the epoch and all ranks, each batch by its size; the ranks meet once, at the epoch's end."""
         for name, value in values.items():
-            mean = cast(MeanMetric, self.means[name])
+            mean = cast(Mean, self.means[name])
             mean.update(value, len(batch.ids))
             self.log(name, mean, on_step=False, on_epoch=True, batch_size=len(batch.ids))
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
-from typing_extensions import Self
 
 from ..types import VF, Control, Hook, State, Tensor, Time, Weight
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["Term"]
 

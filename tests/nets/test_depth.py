@@ -9,7 +9,7 @@ from torch import nn
 
 from deqlight import record
 from deqlight.controllers import PID, Constant
-from deqlight.errors import InputError, ShapeError
+from deqlight.errors import InputError, ShapeError, StatisticsWarning
 from deqlight.fields import Antisymmetric, ConcatConv, GroupNorm2d, PreActivation
 from deqlight.gradients import Direct, Reversible
 from deqlight.nets import (
@@ -132,6 +132,24 @@ def test_wrong_channels_between_stages():
     net = DepthNet(ConvStem(1, 8), [LayeredStage(quiet, 16, 1)], PoolHead(16, 10), solver=Euler())
     with pytest.raises(ShapeError, match=r"a stage of 16 channels got features of shape \(2, 8, 8, 8\)"):
         net(torch.rand(2, 1, 8, 8))
+
+
+def test_batch_statistics_of_several_evaluations_are_warned_of(recwarn):
+    def net(solver, stage):
+        return DepthNet(ConvStem(1, 8), [stage], PoolHead(8, 10), solver=solver)
+
+    for solver in (Euler(), LinearTwoStep(0.1), Leapfrog()):
+        net(solver, LayeredStage(PreActivation, 8, 2))
+    net(SymplecticEuler(), PartitionedStage(PreActivation, PreActivation, 8, 2))
+    net(Heun(), LayeredStage(quiet, 8, 2))
+    assert not recwarn.list
+    for solver in (Heun(), Dopri5()):
+        with pytest.warns(StatisticsWarning, match="evaluates a field more than once.*use GroupNorm2d"):
+            net(solver, LayeredStage(PreActivation, 8, 2))
+    with pytest.warns(StatisticsWarning):
+        net(Verlet(), PartitionedStage(PreActivation, PreActivation, 8, 2))
+    with pytest.warns(StatisticsWarning):
+        net(Euler(), ContinuousStage(PreActivation, 8))
 
 
 def test_stages_and_layers_are_needed():
