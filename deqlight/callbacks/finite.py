@@ -41,8 +41,7 @@ class FiniteGuard(L.Callback):
         """
         loss = torch.zeros(()) if self._loss is None else self._loss
         gradients = [] if trainer.scaler is not None else [p.grad for p in pl_module.parameters() if p.grad is not None]
-        norms = torch._foreach_norm(gradients) if gradients else []
-        total = torch.stack([loss.float(), *(norm.to(loss.device, torch.float32) for norm in norms)]).abs().sum()
+        total = loss.float().abs() + (torch.nn.utils.get_total_norm(gradients) if gradients else 0.0)
         if math.isfinite(total.item()):
             return
         raise NonFinite(f"{_culprit(pl_module, loss)} in training", step=trainer.global_step, hint=HINT)

@@ -11,7 +11,7 @@ from typing import Any
 
 import lightning as L
 import yaml
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, ProgressBar, RichProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.plugins.io import CheckpointIO
@@ -127,7 +127,10 @@ class App(LightningCLI):
         settings["plugins"] = [*_listed(settings.get("plugins"))]
         if not any(isinstance(plugin, CheckpointIO) for plugin in settings["plugins"]):
             settings["plugins"].append(AtomicIO())
-        callbacks = [*_listed(settings.get("callbacks")), PluginParity(own.host.manifest()), self._stamp(), Summary()]
+        callbacks = _listed(settings.get("callbacks"))
+        if settings["enable_progress_bar"] and not any(isinstance(callback, ProgressBar) for callback in callbacks):
+            callbacks.insert(0, RichProgressBar())  # Lightning's own choice, but closed before the table is printed
+        callbacks += [PluginParity(own.host.manifest()), self._stamp(), Summary()]
         settings["callbacks"] = [*callbacks, *self._running(settings, quiet)]
         return L.Trainer(**settings)
 
@@ -154,7 +157,8 @@ class App(LightningCLI):
 
     def _loggers(self) -> list[Logger]:
         folder = self._folder()
-        root, name, version = folder.parent.parent, folder.parent.name, folder.name  # one folder for both
+        root, name = folder.parent.parent, folder.parent.name
+        version = int(folder.name.rpartition("_")[2])  # both loggers make version_N of it: one folder for both
         csv = CSVLogger(root, name, version)
         return (
             [csv, TensorBoardLogger(root, name, version, default_hp_metric=False)]

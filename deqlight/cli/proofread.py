@@ -154,13 +154,13 @@ class Reader:
                 yield f"{key}.{name} is required by {cls.__name__}{hint}"
 
     def _known(self, bases: tuple[Any, ...]) -> dict[str, type[Any]]:
-        """Name → class of what can be chosen. A class of ours is abstract or final, so of ours only the leaves."""
+        """Name → class of what can be chosen: all that can be made, but the kind itself."""
         kinds = [_made(base) for base in bases]
         found = [cls for kind in kinds for cls in _descendants(kind) if _public(cls)]
         if any(kind in self.common for kind in kinds):
             aside = tuple(kind for kind in self.apart if kind not in kinds)
             found = [cls for cls in found if self._ours(cls) and not issubclass(cls, aside)]
-        return {cls.__name__: cls for cls in found if not ((self._ours(cls) or cls in kinds) and cls.__subclasses__())}
+        return {cls.__name__: cls for cls in found if not (cls in kinds and cls.__subclasses__())}
 
     def _ours(self, cls: type[Any]) -> bool:
         return cls.__module__.partition(".")[0] in self.packages

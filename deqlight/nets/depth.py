@@ -96,8 +96,8 @@ def _check_statistics(term: Term, solver: Solver) -> None:
     once = solver.info.nfe_start == 0 and solver.info.nfe_step == halves and not term.continuous
     if not once and any(isinstance(layer, _BatchNorm) and layer.track_running_stats for layer in term.modules()):
         warnings.warn(
-            f"{type(solver).__name__} evaluates a field more than once in a solve, and the field has BatchNorm: its running "
-            "statistics will mix those evaluations, and the network will score worse than it trains; use GroupNorm2d",
+            f"{type(solver).__name__} evaluates a field more than once in a solve, and the field has BatchNorm: its "
+            "running statistics will mix those evaluations, and the network score worse than trained; use GroupNorm2d",
             StatisticsWarning,
             stacklevel=3,
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+
 from ..terms import Term
 from ..types import Carry, State, Time
 from .base import Solver, SolverInfo, Step
@@ -13,7 +15,10 @@ __all__ = ["RK4", "Dopri5", "Euler", "ExplicitRungeKutta", "Heun", "Midpoint"]
 class ExplicitRungeKutta(Solver):
     """Any explicit Runge–Kutta method: a subclass gives `tableau` and `info`."""
 
-    tableau: Tableau
+    @property
+    @abstractmethod
+    def tableau(self) -> Tableau:
+        """The method's numbers; a subclass has them as a class attribute."""
 
     def init(self, term: Term, t0: Time, t1: Time, y0: State) -> Carry:
         """The first stage, where the method carries its last stage over (FSAL) and the field is continuous."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple, cast
 
 import lightning as L
@@ -21,7 +22,8 @@ from .mean import Mean
 
 __all__ = ["Classify", "Prediction"]
 
-MEANS = ("train/loss", "train/accuracy", "val/loss", "test/loss", "nfe/forward", "nfe/backward")
+TRAIN = ("train/loss", "train/accuracy", "nfe/forward", "nfe/backward")
+MEANS = (*TRAIN, "val/loss", "test/loss")
 PLATEAU = "val/loss"  # what ReduceLROnPlateau watches unless it names another
 
 
@@ -89,13 +91,17 @@ class Classify(L.LightningModule):
         loss = F.cross_entropy(scores, batch.targets, label_smoothing=self.label_smoothing)
         accuracy = (scores.detach().argmax(1) == batch.targets).float().mean()
         self.log("train/loss_step", loss.detach(), prog_bar=True)
-        self._log_epoch({"train/loss": loss.detach(), "train/accuracy": accuracy, "nfe/forward": self._nfe()}, batch)
+        self._count({"train/loss": loss.detach(), "train/accuracy": accuracy, "nfe/forward": self._nfe()}, batch)
         return loss
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Log what the backward pass cost, which is known only now."""
-        self._log_epoch({"nfe/backward": float(sum(stats.nfe_backward for stats in self._solves))}, batch)
+        """Count what the backward pass cost, which is known only now."""
+        self._count({"nfe/backward": float(sum(stats.nfe_backward for stats in self._solves))}, batch)
         self._solves = []
+
+    def on_train_epoch_end(self) -> None:
+        """Log the means of the epoch: once, for a call of `log` in each step costs as much as ten additions."""
+        self._log_means(TRAIN)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Score one batch of the validation part."""
@@ -104,7 +110,15 @@ class Classify(L.LightningModule):
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Score one batch of the test part."""
         self._evaluate("test", self.test_metrics, batch)
-        self._log_epoch({"nfe/forward": self._nfe()}, batch)
+        self._count({"nfe/forward": self._nfe()}, batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the mean loss."""
+        self._log_means(("val/loss",))
+
+    def on_test_epoch_end(self) -> None:
+        """Log the mean loss and cost."""
+        self._log_means(("test/loss", "nfe/forward"))
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Prediction:
         """Probabilities and the likeliest class of each sample, with its id."""
@@ -131,19 +145,24 @@ class Classify(L.LightningModule):
         with record() as self._solves:
             scores = self(batch.inputs)
         metrics.update(scores.softmax(1), batch.targets)
-        self.log_dict(metrics, batch_size=len(batch.ids), prog_bar=True)
-        self._log_epoch({f"{stage}/loss": F.cross_entropy(scores, batch.targets)}, batch)
+        self.log_dict(metrics, batch_size=len(batch.ids))
+        self._count({f"{stage}/loss": F.cross_entropy(scores, batch.targets)}, batch)
 
     def _nfe(self) -> float:
         """Field evaluations per sample, summed over the solves of the last forward pass."""
         return float(sum(stats.nfe.float().mean() for stats in self._solves))
 
-    def _log_epoch(self, values: dict[str, Tensor | float], batch: Batch) -> None:
-        """Log means over the epoch and all ranks, each batch by its size; the ranks meet once, at the epoch's end."""
+    def _count(self, values: dict[str, Tensor | float], batch: Batch) -> None:
+        """Add to the means of the epoch."""
         for name, value in values.items():
+            cast(Mean, self.means[name]).update(value, len(batch.ids))
+
+    def _log_means(self, names: Iterable[str]) -> None:
+        """Log means over the epoch and all ranks, each batch by its size; the ranks meet here and nowhere else."""
+        for name in names:
             mean = cast(Mean, self.means[name])
-            mean.update(value, len(batch.ids))
-            self.log(name, mean, on_step=False, on_epoch=True, batch_size=len(batch.ids))
+            self.log(name, mean.compute(), prog_bar=name == "val/loss")  # a bar has room for two numbers
+            mean.reset()
 
 
 def _metrics(stage: str, classes: int) -> MetricCollection:

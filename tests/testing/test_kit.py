@@ -118,7 +118,7 @@ def test_the_pytest_plugin_makes_one_test_for_each_claim(pytester):
             claim.verify()
         """
     )
-    result = pytester.runpytest_inprocess("-p", "deqlight.pytest_plugin", "-v")
+    result = pytester.runpytest_inprocess("-v")
     result.assert_outcomes(passed=7)
     result.stdout.fnmatch_lines(["*Heun-error order*"])
 

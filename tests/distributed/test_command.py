@@ -1,0 +1,98 @@
+"""The command line with two processes."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from deqlight.cli.main import main
+
+DDP = ("--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp")
+PATIENCE = 120  # seconds; two starts take 10 on an idle machine
+GUEST = '''
+from deqlight.plugin import impl
+from deqlight.solvers import Solver, SolverInfo, Step
+
+
+class Companion(Solver):
+    """Euler's method, written by a guest."""
+
+    info = SolverInfo(order=1, nfe_step=1)
+
+    def step(self, term, t0, t1, y0, carry):
+        return Step(term.advance(y0, (1.0,), (term.vf(t0, y0),), term.control(t0, t1)))
+
+
+@impl
+def deqlight_solvers():
+    return [Companion]
+'''
+
+
+def start(folder, *words):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-m", "deqlight", *words]
+    return subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def finish(process):
+    try:
+        out, err = process.communicate(timeout=PATIENCE)
+    finally:
+        process.kill()
+    return process.returncode, out + err
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """A run of two processes, with a guest's solver, interrupted in its second epoch."""
+    folder = tmp_path_factory.mktemp("ddp")
+    (folder / "companion.py").write_text(GUEST)
+    words = ("--plugin=companion.py", "--model.net.solver=Companion", "--trainer.max_epochs=50")
+    process = start(folder, "fit", "-c", "resnet_digits", *words, *DDP)
+    deadline = time.monotonic() + PATIENCE
+    for line in process.stdout:
+        if line.startswith("epoch 1/") or time.monotonic() > deadline:
+            break
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)  # to the first process alone: the other learns of it
+    return folder, *finish(process)
+
+
+def test_two_processes_stop_together_and_say_how_to_go_on(stopped):
+    folder, code, said = stopped
+    assert code == 130, said
+    assert said.count("go on with: deqlight fit --plugin companion.py --ckpt_path") == 1
+    content = torch.load(folder / "runs/resnet_digits/version_0/checkpoints/last.ckpt", weights_only=True)
+    assert len(content["rng"]) == 2
+    assert 10 <= content["global_step"] < 500
+
+
+def test_there_is_one_run_folder(stopped):
+    folder, *_ = stopped
+    assert [path.name for path in (folder / "runs" / "resnet_digits").iterdir()] == ["version_0"]
+
+
+def test_a_score_does_not_depend_on_the_number_of_processes(stopped, monkeypatch):
+    folder, *_ = stopped
+    monkeypatch.chdir(folder)
+    words = ("test", "--plugin=companion.py", "--ckpt_path=last")
+    code, said = finish(start(folder, *words, *DDP))
+    assert code == 0, said
+    assert main([*words, "--trainer.accelerator=cpu"]) == 0
+    scores = []
+    for number in range(2):
+        results = folder / "runs/resnet_digits/version_0/test" / f"version_{number}"
+        with (results / "metrics.csv").open() as file:
+            scores.append({name: float(value) for name, value in next(csv.DictReader(file)).items()})
+    assert scores[0].keys() == scores[1].keys()
+    for name, value in scores[0].items():
+        assert value == pytest.approx(scores[1][name], rel=1e-4), name

@@ -1,0 +1,73 @@
+"""Two gloo processes give the gradients of one with the same samples, for every experiment."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from jsonargparse import ArgumentParser
+from torch import nn
+
+from deqlight.cli.start import _import_choices
+
+ROOT = Path(__file__).parents[2]
+EXPERIMENTS = sorted((ROOT / "configs" / "experiment").glob("*.yaml"))
+TOLERANCE = 1e-10  # float64; rounding of sums in another order gives 1e-15 to 1e-13
+WORLD = 2
+LIMIT = 90  # seconds; a rank that waits for another is ended after 20
+
+
+def network(path):
+    """The network of an experiment, every norm replaced by one that does not mix samples."""
+    _import_choices()
+    text = path.read_text().replace("torch.nn.BatchNorm2d", "deqlight.fields.GroupNorm2d")
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(nn.Module, "net", fail_untyped=False)
+    config = parser.parse_object({"net": yaml.safe_load(text)["model"]["init_args"]["net"]})
+    torch.manual_seed(0)
+    net = parser.instantiate(config)["net"]
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in net.modules())
+    return net
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("nets")
+    for path in EXPERIMENTS:
+        torch.save(network(path), folder / f"{path.stem}.net")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(Path(__file__).with_name("worker.py"))]
+    arguments = [str(WORLD), str(free_port()), str(folder)]
+    ranks = [subprocess.Popen([*command, str(rank), *arguments], env=environment) for rank in range(WORLD)]
+    try:
+        assert [rank.wait(LIMIT) for rank in ranks] == [0] * WORLD
+    finally:
+        for rank in ranks:
+            rank.kill()
+    return [json.loads((folder / f"report-{rank}.json").read_text()) for rank in range(WORLD)]
+
+
+@pytest.mark.parametrize("name", [path.stem for path in EXPERIMENTS])
+def test_gradients_do_not_depend_on_the_number_of_processes(reports, name):
+    assert all(report["differences"][name] < TOLERANCE for report in reports), reports
+
+
+def test_a_rank_with_other_plugins_is_named_on_every_rank(reports):
+    for report in reports:
+        assert "rank 1 has other plugins than the rest" in report["odd"]
+        assert "guest:guest" in report["odd"]
+
+
+def test_a_mean_is_that_of_all_samples(reports):
+    assert [report["mean"] for report in reports] == [pytest.approx((3 * 1.0 + 4 * 2.0) / 7)] * WORLD

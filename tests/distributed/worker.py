@@ -1,0 +1,85 @@
+"""One of two processes: trains nothing, compares gradients. `python worker.py RANK WORLD PORT FOLDER`.
+
+For each network in the folder: the gradients of this process, averaged over the ranks by DistributedDataParallel,
+and those of one process with all the samples; rank 0 writes the largest relative difference to `differences.json`.
+"""
+
+import copy
+import json
+import sys
+from datetime import timedelta
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+import torch.distributed as dist
+from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
+
+from deqlight.callbacks import PluginParity
+from deqlight.data import Digits, Loader, Order
+from deqlight.errors import PluginError
+from deqlight.tasks.mean import Mean
+
+TIMEOUT = timedelta(seconds=20)
+SAMPLES = 8
+STEPS = 2  # in the second one a hook that fired at the wrong time in the first shows
+
+
+def gradients(net, batch):
+    net.zero_grad()
+    F.cross_entropy(net(batch.inputs.double()), batch.targets).backward()
+    return [parameter.grad.clone() for parameter in net.parameters() if parameter.grad is not None]
+
+
+def difference(ours, theirs):
+    """The largest difference, relative to the largest entry of all gradients."""
+    scale = max(grad.abs().max() for grad in theirs)
+    return max((a - b).abs().max() / scale for a, b in zip(ours, theirs, strict=True)).item()
+
+
+def batches(data, rank, world):
+    order = Order(torch.arange(SAMPLES * STEPS), SAMPLES // world, shuffle=True, seed=1, rank=rank, world=world)
+    return list(Loader(data._dataset, order))
+
+
+def compare(path, data, rank, world):
+    net = torch.load(path, weights_only=False).double()
+    parallel, alone = DistributedDataParallel(copy.deepcopy(net)), net
+    found = []
+    for mine, whole in zip(batches(data, rank, world), batches(data, 0, 1), strict=True):
+        found.append(difference(gradients(parallel, mine), gradients(alone, whole)))
+    return max(found)
+
+
+def odd_rank(rank, world):
+    """What each rank says where rank 1 has another plugin."""
+    manifest = [("deqlight:builtin", "1"), ("guest:guest", str(rank))]
+    try:
+        PluginParity(manifest).setup(SimpleNamespace(world_size=world), None, "fit")
+    except PluginError as error:
+        return str(error)
+    return ""
+
+
+def mean_over_ranks(rank):
+    """The mean over both ranks of 1 (three samples) and 2 (four samples)."""
+    mean = Mean()
+    mean.update(rank + 1.0, rank + 3)
+    return mean.compute().item()
+
+
+def main(rank, world, port, folder):
+    store = f"tcp://127.0.0.1:{port}"
+    dist.init_process_group("gloo", store, timeout=TIMEOUT, world_size=world, rank=rank)
+    data = Digits()
+    data.setup("fit")
+    result = {path.stem: compare(path, data, rank, world) for path in sorted(folder.glob("*.net"))}
+    report = {"differences": result, "odd": odd_rank(rank, world), "mean": mean_over_ranks(rank)}
+    (folder / f"report-{rank}.json").write_text(json.dumps(report))
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4]))
