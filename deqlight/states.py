@@ -5,7 +5,7 @@ Everything that an integrator does to a state goes through here, so that one sol
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
 from typing import Any
 
@@ -24,6 +24,7 @@ __all__ = [
     "like",
     "tree_map",
     "tree_tensors",
+    "unique",
 ]
 
 
@@ -73,6 +74,11 @@ def finite_samples(y: State) -> Tensor:
     """For each sample, whether all its numbers are finite: `(batch,)`, on the CPU."""
     flags = [torch.isfinite(leaf).reshape(leaf.shape[:1].numel(), leaf.shape[1:].numel()).all(1) for leaf in leaves(y)]
     return torch.stack(flags).all(0).cpu()
+
+
+def unique(tensors: Iterable[Tensor]) -> list[Tensor]:
+    """The different ones among tensors, in order: layers may share their weights."""
+    return list({id(tensor): tensor for tensor in tensors}.values())
 
 
 def tree_map(fn: Callable[..., Any], tree: Any, *others: Any) -> Any:

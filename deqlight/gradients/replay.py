@@ -32,11 +32,11 @@ class Tape:
     the field is evaluated again. Both hooks count evaluations in `calls`.
 
     Args:
-        tensors: the declared tensors that fields depend on, besides their argument.
+        tensors: the declared tensors that fields depend on, besides their argument; each once, each needs a gradient.
     """
 
     def __init__(self, tensors: Sequence[Tensor]) -> None:
-        self.tensors = [p for p in tensors if p.requires_grad]
+        self.tensors = tensors
         self.calls = 0
         self._tape: dict[tuple[FieldFn, Time], list[_Call]] = {}
 

@@ -14,7 +14,7 @@ from ..controllers import Controller, FixedSteps
 from ..errors import InputError
 from ..integrate import Path, Problem, integrate, walk
 from ..solvers import ReversibleSolver, Solver
-from ..states import each, leaves, tree_map, tree_tensors
+from ..states import each, leaves, tree_map, tree_tensors, unique
 from ..terms.replay import frozen_statistics
 from ..types import Carry, State, Tensor, Time
 from .base import Gradient
@@ -134,7 +134,7 @@ class _WayBack:
         """From the end of step `n` to its start."""
         solver = cast(ReversibleSolver, self.problem.solver)
         term = self.problem.term.over(t0, t1)
-        tensors = [p for p in (*term.tensors(t0, t1), *solver.tensors()) if p.requires_grad]
+        tensors = _differentiable(*term.tensors(t0, t1), *solver.tensors())
         tape = Tape(tensors)
         with torch.no_grad():
             start = solver.unstep(term.wrap(tape.record), t0, t1, end.y, end.carry)
@@ -167,7 +167,7 @@ class _WayBack:
         if all(grad is None for grad in start.dcarry):
             return start.dy
         p = self.problem
-        tensors = [q for q in (*p.term.tensors(self.times[0], self.times[-1]), *p.solver.tensors()) if q.requires_grad]
+        tensors = _differentiable(*p.term.tensors(self.times[0], self.times[-1]), *p.solver.tensors())
         tape = Tape(tensors)
         with torch.enable_grad():
             y = tree_map(_as_input, start.y)
@@ -197,9 +197,13 @@ def _grad(pairs: list[tuple[Tensor, Tensor]], sources: list[Tensor]) -> tuple[Te
 
 
 def _watched(problem: Problem) -> tuple[Tensor, ...]:
-    """All tensors that a gradient may be asked for: the state, the term's and the solver's."""
+    """All tensors that a gradient may be asked for, each once: the state, the term's and the solver's."""
     ts = problem.ts
-    return (*leaves(problem.y0), *problem.term.tensors(ts[0], ts[-1]), *problem.solver.tensors())
+    return tuple(unique((*leaves(problem.y0), *problem.term.tensors(ts[0], ts[-1]), *problem.solver.tensors())))
+
+
+def _differentiable(*tensors: Tensor) -> list[Tensor]:
+    return [tensor for tensor in unique(tensors) if tensor.requires_grad]
 
 
 def _as_input(leaf: Tensor) -> Tensor:

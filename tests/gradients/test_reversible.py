@@ -77,6 +77,16 @@ def test_equals_direct_on_a_refined_grid_and_for_the_last_output(double):
     assert close(direct, undone) < SAME
 
 
+def test_weights_and_states_that_are_shared_count_once(double):
+    """One block in all layers and both halves, one tensor for both halves of the state."""
+    block, x = Tanh(), torch.randn(3, 4, requires_grad=True)
+    term, found = Partitioned(Layered([block] * 5), Layered([block] * 5)), []
+    for gradient in (Direct(), Reversible()):
+        q, p = solve(term, (x, x), range(6), solver=SymplecticEuler(), gradient=gradient).y1
+        found.append(torch.autograd.grad((q * p).sum(), [x, *term.parameters()]))
+    assert close(*found) < SAME
+
+
 @pytest.mark.parametrize("solver", [Leapfrog(), SymplecticEuler(), Verlet()], ids=repr)
 def test_two_hundred_layers_are_undone(solver, double):
     layers = 200
