@@ -88,7 +88,8 @@ def test_a_fault_has_no_table(tmp_path):
 def test_a_line_per_epoch(tmp_path, capsys):
     fit(tmp_path, EpochLines(), enable_checkpointing=False)
     (line,) = capsys.readouterr().out.splitlines()
-    assert line.startswith("epoch 1/1: ")
+    assert line.startswith("epoch 1/1 (")
+    assert "train/accuracy 0." in line
     assert "val/accuracy 0." in line
 
 
