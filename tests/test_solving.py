@@ -326,6 +326,12 @@ def test_too_many_steps():
     assert caught.value.samples == (1,)
 
 
+def test_large_numbers_are_finite():
+    """Their sum overflows, they do not."""
+    y0 = torch.full((4, 3), 3e38)
+    assert torch.equal(solve(ODETerm(lambda t, y: 0 * y), y0, [0.0, 1.0], solver=Euler()).y1, y0)
+
+
 def test_errors_of_the_field_pass_through():
     def field(t, y):
         raise KeyError("mine")
