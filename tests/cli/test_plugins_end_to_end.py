@@ -52,7 +52,7 @@ def test_the_table_names_the_broken_and_why(plugins):
         (row,) = [line for line in done.stdout.splitlines() if f"deqlight-{name}:{name}" in line]
         assert "failed" in row
         assert reason in done.stderr
-        assert done.stderr.count(f"deqlight-{name} 1.0") == 1, done.stderr
+        assert done.stderr.count(f"plugin {name} (deqlight-{name} 1.0) is disabled") == 1, done.stderr
 
 
 def test_the_healthy_one_trains_and_what_it_builds_on_stays_a_choice(plugins):
