@@ -13,7 +13,7 @@ from ..types import VF, Control, Hook, State, Tensor, Time, Weight
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["Term"]
+__all__ = ["Term", "nested"]
 
 
 class Term(nn.Module, ABC):
@@ -72,6 +72,13 @@ class Term(nn.Module, ABC):
         view = object.__new__(type(self))
         view.__dict__ = {**self.__dict__, **attributes}
         return view
+
+
+def nested(outer: Hook, inner: Hook | None) -> Hook:
+    """Both hooks in one: the outer one sees the inner one as its field."""
+    if inner is None:
+        return outer
+    return lambda field, t, y: outer(lambda s, x: inner(field, s, x), t, y)
 
 
 def _scaled(control: Control, weight: Weight) -> Control:

@@ -11,7 +11,7 @@ from torch import nn
 from ..errors import InputError
 from ..states import as_float
 from ..types import FieldFn, Hook, State, Tensor, Time, Weight
-from .base import Term
+from .base import Term, nested
 from .ode import ODETerm
 
 __all__ = ["Layered"]
@@ -78,8 +78,8 @@ class Layered(Term):
         return tuple(p for n in span for p in self._layer(n).tensors(t0, t1))
 
     def wrap(self, hook: Hook) -> Layered:
-        """The same stack with `hook` around every block."""
-        return self._replace(hook=hook)
+        """The same stack with `hook` around every block; hooks nest, the newest outermost."""
+        return self._replace(hook=nested(hook, self.hook))
 
     def _layer(self, n: int) -> ODETerm:
         return cast(ODETerm, self.layers[n])

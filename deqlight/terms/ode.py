@@ -9,7 +9,7 @@ from torch import nn
 from ..errors import InputError
 from ..states import axpy, each, leaves, like
 from ..types import FieldFn, Hook, State, Tensor, Time, Weight
-from .base import Term
+from .base import Term, nested
 
 __all__ = ["ODETerm"]
 
@@ -61,14 +61,4 @@ class ODETerm(Term):
 
     def wrap(self, hook: Hook) -> ODETerm:
         """The same term with `hook` around its field; hooks nest, the newest outermost."""
-        return self._replace(hook=hook if self.hook is None else _Nested(hook, self.hook))
-
-
-class _Nested:
-    """Two hooks in one: the outer one sees the inner one as its field."""
-
-    def __init__(self, outer: Hook, inner: Hook) -> None:
-        self.outer, self.inner = outer, inner
-
-    def __call__(self, field: FieldFn, t: Time, y: State) -> State:
-        return self.outer(lambda s, x: self.inner(field, s, x), t, y)
+        return self._replace(hook=nested(hook, self.hook))
