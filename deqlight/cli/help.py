@@ -68,7 +68,7 @@ FIT = """\
 Train. Writes the configuration, metrics (CSV, TensorBoard) and checkpoints to runs/NAME/version_N.
 Ctrl-C saves, and says how to go on."""
 WEIGHTS = "the weights, and the configuration they were trained with"
-EVALUATE = ("--ckpt_path best", "-c resnet_digits --ckpt_path last --model.net.solver RK4")
+EVALUATE = ("--ckpt_path best", "-c neural_ode_digits --ckpt_path best --model.net.controller.rtol 1e-4")
 ABOUT = {
     "fit": (
         FIT,

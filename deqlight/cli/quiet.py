@@ -21,6 +21,7 @@ WARNINGS = (
     r".*Checkpoint directory .* exists and is not empty.*",
     r".*ModelCheckpoint.*dirpath has changed.*",
     r".*Be aware that when using `ckpt_path`, callbacks used to create the checkpoint.*",  # an evaluation needs none
+    r".*recommended to use `self\.log\('(train|val|test|nfe)/.*sync_dist.*",  # Classify has synced them
     r".*Couldn't infer the batch indices.*",  # every prediction carries its id
 )
 
