@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 
 import torch
@@ -75,7 +74,7 @@ class Tally:
         return value
 
 
-_recorder: ContextVar[list[Stats] | None] = ContextVar("deqlight_recorder", default=None)
+_recorders: list[list[Stats]] = []  # a plain stack, which compiled code may write to; one thread solves at a time
 
 
 @contextmanager
@@ -89,21 +88,20 @@ def record() -> Iterator[list[Stats]]:
     >>> [stats.nfe.tolist() for stats in solves]
     [[4, 4, 4]]
     """
-    outer, inner = _recorder.get(), list[Stats]()
-    token = _recorder.set(inner)
+    inner = list[Stats]()
+    _recorders.append(inner)
     try:
         yield inner
     finally:
-        _recorder.reset(token)
-        if outer is not None:
-            outer.extend(inner)
+        _recorders.pop()
+        if _recorders:
+            _recorders[-1].extend(inner)
 
 
 def report(stats: Stats) -> None:
     """Hand the statistics of a finished solve to the enclosing `record`, if there is one."""
-    solves = _recorder.get()
-    if solves is not None:
-        solves.append(stats)
+    if _recorders:
+        _recorders[-1].append(stats)
 
 
 def _shapes(y: State) -> list[tuple[int, ...]]:

@@ -96,6 +96,15 @@ def test_constant_steps_deepen_the_network(images):
     assert [int(s.accepted[0]) for s in solves] == [12, 8]
 
 
+def test_a_depth_grid_compiles_to_one_graph(images):
+    net = layered(Heun())
+    compiled = torch.compile(net, backend="eager", fullgraph=True)
+    with record() as solves:
+        scores = compiled(images)
+    assert torch.equal(scores, net(images))
+    assert [int(s.nfe[0]) for s in solves] == [6, 4]
+
+
 def test_each_stage_has_coefficients_of_its_own():
     net = layered(LinearTwoStep(-0.05, learn=True))
     names = {name: tuple(p.shape) for name, p in net.named_parameters() if "coefficients" in name}
