@@ -296,6 +296,8 @@ class _Adaptive:
 
     def _gathered(self) -> State:
         """The kept states in order: `(time, batch, *state)`."""
+        if self.controller.joint:  # whole states, kept in order
+            return each(lambda *parts: torch.stack(parts), *(part for _, part in self.kept))
         places = np.concatenate([where for where, _ in self.kept])
         order = torch.as_tensor(np.argsort(places), device=leaves(self.problem.y0)[0].device)
         batch, times = self.problem.batch, 1 if self.problem.saveat.final else len(self.outputs)

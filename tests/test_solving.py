@@ -340,6 +340,19 @@ def test_errors_of_the_field_pass_through():
         solve(ODETerm(field), torch.ones(1, 1), [0, 1], solver=Euler())
 
 
+def test_a_state_without_axes():
+    joint = PID(2e-6, 1e-6, norm="joint")
+    for options in ({"solver": Dopri5(), "controller": joint}, {"solver": RK4(), "controller": Constant(steps=20)}):
+        ys = solve(ODETerm(lambda t, y: -y), torch.tensor(1.0), [0.0, 1.0, 2.0], **options).ys
+        assert torch.allclose(ys, torch.exp(-torch.arange(3.0)), atol=1e-5)
+
+
+def test_one_number_a_sample_and_a_tolerance_for_each():
+    y0, atol = torch.ones(3), torch.tensor([1e-6, 1e-6, 1e-6])
+    y1 = solve(ODETerm(lambda t, y: -y), y0, [0, 1], solver=Dopri5(), controller=PID(0.0, atol, norm="joint")).y1
+    assert torch.allclose(y1, torch.full((3,), math.exp(-1)), atol=1e-5)
+
+
 def test_an_empty_batch_is_a_batch():
     assert solve(ODETerm(swing), torch.ones(0, 3), [0, 1], solver=Heun()).y1.shape == (0, 3)
     assert solve(ODETerm(swing), torch.ones(0, 3), [0, 1], solver=Dopri5(), controller=PID(1e-3, 1e-3)).y1.shape == (
