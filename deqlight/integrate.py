@@ -60,6 +60,11 @@ class Problem:
         first = leaves(self.y0)[0]
         return first.shape[0] if first.dim() else 1
 
+    def grid(self) -> tuple[list[Time], list[int]]:
+        """For fixed steps, the times of all steps, and the places among them of the states to keep."""
+        times, marks = cast(FixedSteps, self.controller).grid(self.ts)
+        return times, marks[-1:] if self.saveat.final else marks
+
 
 @dataclass(frozen=True)
 class Path:
@@ -80,7 +85,7 @@ def integrate(problem: Problem) -> Path:
         StepUnderflow: if the tolerance asks for steps that time cannot resolve.
     """
     if isinstance(problem.controller, FixedSteps):
-        return _fixed(problem, *problem.controller.grid(problem.ts))
+        return _fixed(problem, *problem.grid())
     return _Adaptive(problem, problem.controller).run()
 
 
@@ -94,9 +99,8 @@ def walk(times: Sequence[Time], visit: Callable[[int, Time, Time, S], S], state:
 
 def _fixed(problem: Problem, times: list[Time], marks: list[int]) -> Path:
     _bounded(problem, len(times) - 1)
-    tally, solver = Tally(), problem.solver
+    tally, solver, keep = Tally(), problem.solver, set(marks)
     term = problem.term.wrap(tally)
-    keep = set(marks[-1:] if problem.saveat.final else marks)
     kept = [problem.y0] if 0 in keep else []
 
     def visit(n: int, t0: Time, t1: Time, state: tuple[State, Carry]) -> tuple[State, Carry]:
@@ -277,13 +281,10 @@ class _Adaptive:
         final = stop == len(self.stops) - 1
         if output is None or (p.saveat.final and not final):
             return
-        if self.controller.joint:
-            samples, part = np.arange(p.batch), y
-        else:
-            samples = self.alive[places]
+        if not self.controller.joint and places.size < self.alive.size:
             index = torch.as_tensor(places, device=leaves(y)[0].device)
-            part = y if places.size == self.alive.size else each(lambda leaf: leaf[index], y)
-        self.kept.append(((0 if p.saveat.final else output) * p.batch + samples, part))
+            y = each(lambda leaf: leaf[index], y)
+        self.kept.append(((0 if p.saveat.final else output) * p.batch + self.alive[places], y))
 
     def _leave(self, going: Bools, term: Term, y: State, carry: Carry) -> tuple[Term, State, Carry]:
         """Let finished clocks leave: the field is called for the others alone."""

@@ -9,7 +9,7 @@ from itertools import pairwise
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .controllers import PID, AdaptiveSteps, Constant, Controller, FixedSteps
+from .controllers import AdaptiveSteps, Constant, Controller, FixedSteps
 from .errors import InputError, ShapeError
 from .gradients import Direct, Gradient
 from .integrate import Problem
@@ -67,19 +67,20 @@ def solve(
     >>> round(float(solution.y1[0]), 3)
     0.368
     """
-    steps = ON_THE_GRID if controller is None else controller
-    check_compatible(term, solver, steps, gradient)
+    steps = check_compatible(term, solver, controller, gradient)
     _check_state(y0)
     times = _times(ts)
     saveat = saveat or SaveAt()
-    problem = Problem(term, solver, y0, times, _sized(steps, solver, times, y0, term), saveat, _positive(max_steps))
+    problem = Problem(term, solver, y0, times, _sized(steps, solver, times, y0), saveat, _positive(max_steps))
     path = gradient.integrate(problem)
     report(path.stats)
     return Solution(_kept_times(ts, saveat), path.ys, path.stats)
 
 
-def check_compatible(term: Term, solver: Solver, controller: Controller | None, gradient: Gradient) -> None:
-    """Whether the four go together.
+def check_compatible(
+    term: Term, solver: Solver, controller: Controller | None, gradient: Gradient
+) -> FixedSteps | AdaptiveSteps:
+    """Whether the four go together; returns the controller, that of the plain grid for None.
 
     Raises:
         InputError: what was given, what it needs, what would work.
@@ -103,6 +104,7 @@ def check_compatible(term: Term, solver: Solver, controller: Controller | None, 
     if isinstance(steps, AdaptiveSteps):
         _check_adaptive(term, solver, steps)
     gradient.check(solver, steps)
+    return steps
 
 
 def _check_adaptive(term: Term, solver: Solver, controller: AdaptiveSteps) -> None:
@@ -161,20 +163,18 @@ def _times(ts: Sequence[float] | Tensor) -> tuple[Time, ...]:
 
 
 def _sized(
-    controller: Controller, solver: Solver, times: tuple[Time, ...], y0: State, term: Term
+    controller: FixedSteps | AdaptiveSteps, solver: Solver, times: tuple[Time, ...], y0: State
 ) -> FixedSteps | AdaptiveSteps:
     """The controller, once it is known to fit these times and this state."""
     if isinstance(controller, FixedSteps):
         if solver.info.uniform_steps:
             _check_uniform(controller, solver, times)
         return controller
-    if not isinstance(controller, AdaptiveSteps):
-        raise InputError(f"solve got {controller!r} as its controller; it needs Constant(…), PID(…) or None")
     if any(isinstance(t, Tensor) for t in times):
         raise InputError("ts needs a gradient, which measured steps do not give; use Constant(…), or ts.detach()")
     if not controller.joint and not all(leaf.dim() for leaf in leaves(y0)):
         raise InputError('PID with a clock for each sample got a state without a batch axis; use norm="joint"')
-    return controller.within(leaves(y0)[0].dtype) if isinstance(controller, PID) else controller
+    return controller.within(leaves(y0)[0].dtype)
 
 
 def _check_uniform(controller: FixedSteps, solver: Solver, times: tuple[Time, ...]) -> None:

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ..types import State, Time
@@ -32,6 +33,10 @@ class AdaptiveSteps(Controller):
 
     joint: bool
     """Whether all samples share one clock; else each has its own."""
+
+    def within(self, dtype: torch.dtype) -> AdaptiveSteps:
+        """The controller with tolerances that numbers of `dtype` can resolve; itself, where they can."""
+        return self
 
     @abstractmethod
     def errors(self, error: State, y0: State, y1: State) -> Array:

@@ -113,8 +113,7 @@ class _WayBack:
 
     def __init__(self, problem: Problem, grads: Sequence[Tensor]) -> None:
         self.problem, self.grads = problem, grads
-        self.times, marks = cast(FixedSteps, problem.controller).grid(problem.ts)
-        marks = marks[-1:] if problem.saveat.final else marks
+        self.times, marks = problem.grid()
         self.kept = {mark: i for i, mark in enumerate(marks)}
         self.found: dict[int, Tensor] = {}
         self.calls = 0

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import cast
 
 from torch import nn
 
 from ..errors import InputError
 from ..states import as_float
-from ..types import FieldFn, Hook, State, Tensor, Time, Weight
+from ..types import FieldFn, Hook, State, Tensor, Time
 from .base import Term, nested
-from .ode import ODETerm
+from .ode import ODETerm, OrdinaryTerm
 
 __all__ = ["Layered"]
 
@@ -20,7 +20,7 @@ EDGE = 1e-9
 """How far the ends of a step may lie over a layer's edge (grids are sums of floats)."""
 
 
-class Layered(Term):
+class Layered(OrdinaryTerm):
     """dy/dt = block_n(t, y) on [n, n + 1]: a stack of blocks read as one equation, piecewise constant in its weights.
 
     A step lies inside one layer and takes that layer's block, at every stage: a step of length 1 by `Euler` is a
@@ -58,18 +58,6 @@ class Layered(Term):
         start = min(math.floor(as_float(t)), len(self.layers) - 1)
         value: State = self.over(float(start), float(start + 1)).vf(t, y)
         return value
-
-    def control(self, t0: Time, t1: Time) -> Time:
-        """The step `t1 - t0`."""
-        return t1 - t0
-
-    def prod(self, vf: State, control: Time) -> State:
-        """The increment `vf · (t1 - t0)`, shaped as the state."""
-        return self._layer(0).prod(vf, control)
-
-    def advance(self, y0: State, weights: Sequence[Weight], vfs: Sequence[State], control: Time) -> State:
-        """`y0 + Σ weight · (t1 - t0) · vf`."""
-        return self._layer(0).advance(y0, weights, vfs, control)
 
     def tensors(self, t0: Time, t1: Time) -> tuple[Tensor, ...]:
         """The parameters of the layers between `t0` and `t1`, in order."""

@@ -11,10 +11,30 @@ from ..states import axpy, each, leaves, like
 from ..types import FieldFn, Hook, State, Tensor, Time, Weight
 from .base import Term, nested
 
-__all__ = ["ODETerm"]
+__all__ = ["ODETerm", "OrdinaryTerm"]
 
 
-class ODETerm(Term):
+class OrdinaryTerm(Term):
+    """What all ordinary terms share, whatever their fields: the control is the step `t1 - t0`."""
+
+    def control(self, t0: Time, t1: Time) -> Time:
+        """The step `t1 - t0`: a float, or `(batch, 1, ...)`."""
+        return t1 - t0
+
+    def prod(self, vf: State, control: Time) -> State:
+        """The increment `vf · (t1 - t0)`, shaped as the state."""
+        return each(lambda f: f * like(control, f), vf)
+
+    def advance(self, y0: State, weights: Sequence[Weight], vfs: Sequence[State], control: Time) -> State:
+        """`y0 + Σ weight · (t1 - t0) · vf`: one pass over memory for each nonzero weight."""
+        y = y0
+        for weight, vf in zip(weights, vfs, strict=True):
+            if not (isinstance(weight, float) and weight == 0.0):
+                y = axpy(weight * control, vf, y)
+        return y
+
+
+class ODETerm(OrdinaryTerm):
     """dy/dt = field(t, y).
 
     Args:
@@ -38,22 +58,6 @@ class ODETerm(Term):
         """The field's value at `t`, `y`, shaped as `y`."""
         t = like(t, leaves(y)[0])
         return self.field(t, y) if self.hook is None else self.hook(self.field, t, y)
-
-    def control(self, t0: Time, t1: Time) -> Time:
-        """The step `t1 - t0`: a float, or `(batch, 1, ...)`."""
-        return t1 - t0
-
-    def prod(self, vf: State, control: Time) -> State:
-        """The increment `vf · (t1 - t0)`, shaped as the state."""
-        return each(lambda f: f * like(control, f), vf)
-
-    def advance(self, y0: State, weights: Sequence[Weight], vfs: Sequence[State], control: Time) -> State:
-        """`y0 + Σ weight · (t1 - t0) · vf`: one pass over memory for each nonzero weight."""
-        y = y0
-        for weight, vf in zip(weights, vfs, strict=True):
-            if not (isinstance(weight, float) and weight == 0.0):
-                y = axpy(weight * control, vf, y)
-        return y
 
     def tensors(self, t0: Time, t1: Time) -> tuple[Tensor, ...]:
         """The field's parameters and the declared context."""

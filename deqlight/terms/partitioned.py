@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from torch import nn
 
 from ..states import leaves
-from ..types import FieldFn, Hook, State, Tensor, Time, Weight
+from ..types import FieldFn, Hook, State, Tensor, Time
 from .base import Term
-from .ode import ODETerm
+from .ode import ODETerm, OrdinaryTerm
 
 __all__ = ["Partitioned"]
 
 
-class Partitioned(Term):
+class Partitioned(OrdinaryTerm):
     """dq/dt = velocity(t, p), dp/dt = force(t, q) on the state `(q, p)`.
 
     `SymplecticEuler` on two layered halves is RevNet (Gomez et al. 2017); with energy gradients it is a Hamiltonian
@@ -35,19 +33,6 @@ class Partitioned(Term):
         """Both halves at once: `(dq/dt, dp/dt)`."""
         q, p = leaves(y)
         return self.velocity.vf(t, p), self.force.vf(t, q)
-
-    def control(self, t0: Time, t1: Time) -> Time:
-        """The step `t1 - t0`."""
-        return t1 - t0
-
-    def prod(self, vf: State, control: Time) -> State:
-        """The increment `vf · (t1 - t0)`, a pair as the state."""
-        pair: State = self.velocity.prod(vf, control)
-        return pair
-
-    def advance(self, y0: State, weights: Sequence[Weight], vfs: Sequence[State], control: Time) -> State:
-        """`y0 + Σ weight · (t1 - t0) · vf`, for the pair or for either half alone."""
-        return self.velocity.advance(y0, weights, vfs, control)
 
     def over(self, t0: Time, t1: Time) -> Partitioned:
         """Both halves over the step; layered halves choose their layer."""
