@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 import yaml
+from guest import guest
 from jsonargparse import ActionConfigFile
 from lightning.pytorch.cli import LightningCLI
 
@@ -86,7 +87,7 @@ def test_a_diverged_run_has_a_code_of_its_own(deqlight):
 
 
 def test_a_guest_solver_trains_and_its_checkpoint_asks_for_it(deqlight, tmp_path):
-    (tmp_path / "guest.py").write_text(GUEST)
+    (tmp_path / "guest.py").write_text(guest("Guest"))
     done = deqlight(
         "fit", "-c", "resnet_digits", "--plugin=guest.py", "--model.net.solver=Guest", *SHORT, "--trainer.max_epochs=1"
     )
@@ -152,23 +153,3 @@ def test_the_private_names_we_build_on_are_there():
     assert App._parse_ckpt_path(None) is None
     assert list(inspect.signature(LightningCLI._parser).parameters) == ["self", "subcommand"]
     assert "load_value(value)" in inspect.getsource(ActionConfigFile.apply_config)  # a config given as text
-
-
-GUEST = '''
-from deqlight.plugin import impl
-from deqlight.solvers import Solver, SolverInfo, Step
-
-
-class Guest(Solver):
-    """Euler's method, written by a guest."""
-
-    info = SolverInfo(order=1, nfe_step=1)
-
-    def step(self, term, t0, t1, y0, carry):
-        return Step(term.advance(y0, (1.0,), (term.vf(t0, y0),), term.control(t0, t1)))
-
-
-@impl
-def deqlight_solvers():
-    return [Guest]
-'''

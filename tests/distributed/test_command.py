@@ -10,29 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from guest import guest
 
 from deqlight.cli.main import main
 
 DDP = ("--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp")
 PATIENCE = 120  # seconds; two starts take 10 on an idle machine
-GUEST = '''
-from deqlight.plugin import impl
-from deqlight.solvers import Solver, SolverInfo, Step
-
-
-class Companion(Solver):
-    """Euler's method, written by a guest."""
-
-    info = SolverInfo(order=1, nfe_step=1)
-
-    def step(self, term, t0, t1, y0, carry):
-        return Step(term.advance(y0, (1.0,), (term.vf(t0, y0),), term.control(t0, t1)))
-
-
-@impl
-def deqlight_solvers():
-    return [Companion]
-'''
 
 
 def start(folder, *words):
@@ -55,7 +38,7 @@ def finish(process):
 def stopped(tmp_path_factory):
     """A run of two processes, with a guest's solver, interrupted in its second epoch."""
     folder = tmp_path_factory.mktemp("ddp")
-    (folder / "companion.py").write_text(GUEST)
+    (folder / "companion.py").write_text(guest("Companion"))
     words = ("--plugin=companion.py", "--model.net.solver=Companion", "--trainer.max_epochs=50")
     process = start(folder, "fit", "-c", "resnet_digits", *words, *DDP)
     deadline = time.monotonic() + PATIENCE
