@@ -72,6 +72,7 @@ class SolverFailure(DeqlightError, RuntimeError):
         step: number of the step, counted from 0; None on adaptive solves, where samples differ.
         samples: indices of the failed samples along the batch axis.
         nfe: field evaluations spent until then.
+        hint: what to try.
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class SolverFailure(DeqlightError, RuntimeError):
         samples: Sequence[int] = (),
         nfe: int | None = None,
     ) -> None:
-        self.t, self.dt, self.step, self.samples, self.nfe = t, dt, step, tuple(samples), nfe
+        self.t, self.dt, self.step, self.samples, self.nfe, self.hint = t, dt, step, tuple(samples), nfe, hint
         facts = {"t": t, "dt": dt, "step": step, "samples": _brief(self.samples) or None, "nfe": nfe}
         told = ", ".join(
             f"{k} = {v:.6g}" if isinstance(v, float) else f"{k} = {v}" for k, v in facts.items() if v is not None

@@ -1,6 +1,6 @@
 """Integrators: each is an architecture, a neural-ODE solver and, if it can be undone, a low-memory gradient."""
 
-from .base import ReversibleSolver, Solver, SolverInfo, Step
+from .base import Inner, ReversibleSolver, Solver, SolverInfo, Step
 from .explicit import RK4, Dopri5, Euler, ExplicitRungeKutta, Heun, Midpoint
 from .multistep import AB2, Leapfrog, LinearTwoStep, Stormer
 from .symplectic import SymplecticEuler, Verlet
@@ -13,6 +13,7 @@ __all__ = [
     "Euler",
     "ExplicitRungeKutta",
     "Heun",
+    "Inner",
     "Leapfrog",
     "LinearTwoStep",
     "Midpoint",

@@ -8,13 +8,34 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+import torch
+
+from ..errors import InputError
+from ..interpolation import hermite
 from ..terms import Term
 from ..types import Carry, State, Tensor, Time
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["ReversibleSolver", "Solver", "SolverInfo", "Step"]
+__all__ = ["Inner", "ReversibleSolver", "Solver", "SolverInfo", "Step"]
+
+
+class Inner(NamedTuple):
+    """How the inner iteration of a step went, sample by sample."""
+
+    nfe: Tensor
+    """All field evaluations of the step, `(batch,)` of int64 on the CPU: samples stop iterating when they are done."""
+    converged: Tensor
+    """Whether the iteration ended well, `(batch,)` of bool on the CPU."""
+
+    @classmethod
+    def join(cls, parts: Iterable[Inner | None]) -> Inner | None:
+        """What several parts of a step cost together; None where none of them iterates."""
+        told = [part for part in parts if part is not None]
+        if not told:
+            return None
+        return cls(torch.stack([part.nfe for part in told]).sum(0), torch.stack([p.converged for p in told]).all(0))
 
 
 class Step(NamedTuple):
@@ -26,6 +47,10 @@ class Step(NamedTuple):
     """The solver's memory at `t1`: tensors (axis 0 is the batch) and Python numbers in (named) tuples."""
     error: State | None = None
     """The local error estimate, shaped as `y`; None without an embedded method."""
+    slopes: tuple[State, ...] = ()
+    """What `dense` makes the solution between the ends from: field values, in the solver's own order."""
+    inner: Inner | None = None
+    """How an inner iteration went; None where every sample costs the calls of the field that were made."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +65,16 @@ class SolverInfo:
     """Field evaluations that starting costs in all, over and above `nfe_step` a step."""
     error_order: int | None = None
     """Order of the local error estimate (the power of the step it shrinks with); None without an estimate."""
+    stiff_order: int | None = None
+    """Order on Prothero and Robinson's problem at λ = −10⁶, for methods that are stable there; None for others."""
+    dense_order: int | None = None
+    """Order of convergence of the solution between the ends of steps; None for that of the cubic Hermite polynomial,
+    the lesser of `order` and 4."""
+    stability: float | None = None
+    """How far the method is stable on y' = λy along the negative axis: |R(hλ)| <= 1 for −stability <= hλ <= 0; `inf`
+    for A-stable methods, None where nothing is claimed."""
+    steps: int = 1
+    """How many steps a step knows of: 1 for one-step methods, which can begin anew at any time at no cost."""
     derivative: int = 1
     """What the field is: 1 for dy/dt = f(t, y), 2 for d²y/dt² = F(t, y)."""
     fsal: bool = False
@@ -75,6 +110,25 @@ class Solver(ABC):
     def step(self, term: Term, t0: Time, t1: Time, y0: State, carry: Carry) -> Step:
         """One step from `y0` at `t0` to `t1`."""
 
+    def dense(self, term: Term, t0: Time, t1: Time, y0: State, step: Step) -> tuple[State, ...]:
+        """The solution between the ends of a step: coefficients of a polynomial in (t − t0)/(t1 − t0), lowest first.
+
+        This one is Hermite's cubic, from the states and the field at both ends (two evaluations). `term` is that of
+        the step, `step` what `step` returned.
+
+        Raises:
+            InputError: for methods whose field is an acceleration, which say nothing of the velocity.
+        """
+        if self.info.derivative != 1:
+            raise InputError(f"{self!r} has no dense output, it knows no velocities; ask for the states at ts alone")
+        control = term.control(t0, t1)
+        rates = [term.prod(term.vf(t, y), control) for t, y in ((t0, y0), (t1, step.y))]
+        return hermite(y0, step.y, *rates)
+
+    def within(self, rtol: float, atol: float | Tensor) -> Solver:
+        """The solver for a solve with these tolerances; itself, unless it iterates and stops by them."""
+        return self
+
     def bind(self, layers: int, channels: int) -> Solver:
         """The solver for one stage of a network, `layers` steps deep and `channels` wide; a stage owns its copy."""
         return copy.deepcopy(self)
@@ -94,6 +148,11 @@ class Solver(ABC):
 
 class ReversibleSolver(Solver):
     """A solver whose step can be undone exactly, which gives gradients whose memory does not grow with depth."""
+
+    @property
+    def contraction(self) -> float:
+        """The factor, at most 1, that a step shrinks its memory by: undoing it makes rounding larger by the inverse."""
+        return 1.0
 
     @abstractmethod
     def unstep(self, term: Term, t0: Time, t1: Time, y1: State, carry: Carry) -> Step:

@@ -2,8 +2,25 @@
 
 from ..states import axpy, combine, like
 from .base import Term
+from .compound import Compound
+from .flows import DiagonalFlow, LinearFlow, MatrixFlow
 from .layered import Layered
 from .ode import ODETerm
 from .partitioned import Partitioned
+from .split import Semilinear, Split
 
-__all__ = ["Layered", "ODETerm", "Partitioned", "Term", "axpy", "combine", "like"]
+__all__ = [
+    "Compound",
+    "DiagonalFlow",
+    "Layered",
+    "LinearFlow",
+    "MatrixFlow",
+    "ODETerm",
+    "Partitioned",
+    "Semilinear",
+    "Split",
+    "Term",
+    "axpy",
+    "combine",
+    "like",
+]

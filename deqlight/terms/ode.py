@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from torch import nn
@@ -42,22 +43,31 @@ class ODETerm(OrdinaryTerm):
             the result is shaped as `y`. **`t` is a Python float where all samples share a clock (fixed grids, a joint
             error norm), and a tensor `(batch, 1, ...)` that broadcasts against `y` where each sample has its own.**
         context: tensors besides the module's parameters that need a gradient through a custom gradient method.
+        jumps: times at which the field jumps. Measured steps end there, and the solver begins anew behind: no step sees
+            both sides. Fixed grids begin anew at those that are times of the grid.
 
     Raises:
-        InputError: if `field` cannot be called.
+        InputError: if `field` cannot be called, or a jump is not a finite number.
     """
 
-    def __init__(self, field: FieldFn | nn.Module, context: Sequence[Tensor] = ()) -> None:
+    def __init__(self, field: FieldFn | nn.Module, context: Sequence[Tensor] = (), jumps: Sequence[float] = ()) -> None:
         super().__init__()
         if not callable(field):
             raise InputError(f"ODETerm got {field!r}; it needs a vector field, callable as field(t, y)")
         self.field = field
         self.context = tuple(context)
+        self.jump_times = tuple(sorted(float(t) for t in jumps))
+        if not all(map(math.isfinite, self.jump_times)):
+            raise InputError(f"ODETerm got jumps={list(jumps)}; they must be finite times")
 
     def vf(self, t: Time, y: State) -> State:
         """The field's value at `t`, `y`, shaped as `y`."""
         t = like(t, leaves(y)[0])
         return self.field(t, y) if self.hook is None else self.hook(self.field, t, y)
+
+    def jumps(self, low: float, high: float) -> tuple[float, ...]:
+        """The declared jumps strictly between `low` and `high`."""
+        return tuple(t for t in self.jump_times if low < t < high)
 
     def tensors(self, t0: Time, t1: Time) -> tuple[Tensor, ...]:
         """The field's parameters and the declared context."""

@@ -1,0 +1,1 @@
+"""Station: where a residual vanishes."""
