@@ -73,6 +73,7 @@ class SolverFailure(DeqlightError, RuntimeError):
         samples: indices of the failed samples along the batch axis.
         nfe: field evaluations spent until then.
         hint: what to try.
+        what: what happened, without the numbers.
     """
 
     def __init__(
@@ -87,11 +88,17 @@ class SolverFailure(DeqlightError, RuntimeError):
         nfe: int | None = None,
     ) -> None:
         self.t, self.dt, self.step, self.samples, self.nfe, self.hint = t, dt, step, tuple(samples), nfe, hint
+        self.what = what
         facts = {"t": t, "dt": dt, "step": step, "samples": _brief(self.samples) or None, "nfe": nfe}
         told = ", ".join(
             f"{k} = {v:.6g}" if isinstance(v, float) else f"{k} = {v}" for k, v in facts.items() if v is not None
         )
         super().__init__(f"{what}{f' ({told})' if told else ''}. {hint}")
+
+    def among(self, samples: Sequence[int]) -> SolverFailure:
+        """The same failure of other samples: where it was found in a part of a batch, those of the whole."""
+        facts = {"t": self.t, "dt": self.dt, "step": self.step, "samples": samples, "nfe": self.nfe}
+        return type(self)(self.what, hint=self.hint, **facts)  # type: ignore[arg-type]  # one type for each key
 
     @property
     def kind(self) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
-from .errors import ShapeError
+from .errors import InputError, ShapeError, SolverFailure
+from .interpolation import Dense
 from .states import each, leaves
 from .types import FieldFn, State, Tensor, Time
 
@@ -40,38 +42,75 @@ class Solution:
     """The solution of a solve.
 
     Attributes:
-        ts: output times `(time,)`.
-        ys: states at those times, time first: `(time, batch, *state)`, or a tuple of such tensors.
+        ts: output times `(time,)`; `(time, batch)` where each sample has its own, `(total,)` where those are ragged.
+        ys: states at those times, time first: `(time, batch, *state)`, or a tuple of such tensors; for ragged times
+            `(total, *state)`, one sample after the other.
         stats: what it cost, sample by sample.
+        offsets: for ragged times, where those of each sample begin, and the end: `(batch + 1,)`.
+        failures: what was frozen, by the policies `Freeze` and `Fallback`: the failed samples' states are NaN.
+        dense: the steps as polynomials, with `SaveAt(dense=True)`.
     """
 
     ts: Tensor
     ys: State
     stats: Stats
+    offsets: Tensor | None = None
+    failures: tuple[SolverFailure, ...] = ()
+    dense: Dense | None = None
 
     @property
     def y1(self) -> State:
-        """The state at the last time, `(batch, *state)`."""
-        return each(lambda leaf: leaf[-1], self.ys)
+        """The state at the last time (of each sample), `(batch, *state)`."""
+        if self.offsets is None:
+            return each(lambda leaf: leaf[-1], self.ys)
+        last = self.offsets[1:] - 1
+        return each(lambda leaf: leaf[last.to(leaf.device)], self.ys)
+
+    def at(self, t: float | Sequence[float] | Tensor) -> State:
+        """The state at any time between the ends, by the solver's dense output.
+
+        Args:
+            t: a time, which gives `(batch, *state)`; times `(time,)`, or `(time, batch)` for each sample its own, which
+                give `(time, batch, *state)`. A sample that failed before that time is NaN.
+
+        Raises:
+            InputError: without `SaveAt(dense=True)`, and for times outside the solve.
+        """
+        if self.dense is None:
+            raise InputError("Solution.at needs the steps, which were not kept; solve with saveat=SaveAt(dense=True)")
+        times = torch.as_tensor(t, dtype=torch.float64, device=leaves(self.ys)[0].device)
+        batch = self.dense.batch
+        table = times.reshape(-1, 1).expand(-1, batch) if times.dim() < 2 else times
+        samples = np.tile(np.arange(batch), len(table))
+        rows = self.dense.points(samples, table.reshape(-1))
+        unbatched = leaves(self.ys)[0].dim() == 1 and self.offsets is None
+        axes = (*times.shape[:1], *(() if unbatched else (batch,)))
+        return each(lambda leaf: leaf.reshape((*axes, *leaf.shape[1:])), rows)
 
 
 class Tally:
-    """A hook that counts the calls of a field, and refuses a result that is not shaped as the state."""
+    """A hook that counts the calls of a field, and refuses a result that is not of the kind of the state."""
 
     def __init__(self) -> None:
         self.calls = 0
+        self.last: FieldFn | None = None
 
     def __call__(self, field: FieldFn, t: Time, y: State) -> State:
         """Call the field, count it, check its shape."""
         self.calls += 1
+        self.last = field
         value = field(t, y)
-        got, needs = _shapes(value), _shapes(y)
-        if got != needs:
+        if len(leaves(value)) != len(leaves(y)) or not all(map(_alike, leaves(value), leaves(y))):
             raise ShapeError(
-                f"the field {_name(field)} returned {got}, its argument was {needs}; "
-                "dy/dt must be shaped as y, leaf by leaf"
+                f"the field {_name(field)} returned {_kinds(value)}, its argument was {_kinds(y)}; "
+                "dy/dt must have the shape, dtype and device of y, leaf by leaf"
             )
         return value
+
+    @property
+    def field(self) -> str:
+        """The name of the field that was called last."""
+        return "field" if self.last is None else f"field {_name(self.last)}"
 
 
 _recorders: list[list[Stats]] = []  # a plain stack, which compiled code may write to; one thread solves at a time
@@ -104,8 +143,16 @@ def report(stats: Stats) -> None:
         _recorders[-1].append(stats)
 
 
-def _shapes(y: State) -> list[tuple[int, ...]]:
-    return [tuple(leaf.shape) for leaf in leaves(y)]
+def _alike(value: Tensor, leaf: Tensor) -> bool:
+    if value.shape != leaf.shape or value.device != leaf.device:
+        return False
+    return value.dtype == leaf.dtype or torch.is_autocast_enabled(leaf.device.type)  # a field may then compute in less
+
+
+def _kinds(y: State) -> str:
+    """The shape, dtype and device of each leaf, as an error shows them."""
+    told = (f"{tuple(leaf.shape)} {str(leaf.dtype).removeprefix('torch.')} on {leaf.device}" for leaf in leaves(y))
+    return f"[{'; '.join(told)}]"
 
 
 def _name(field: FieldFn) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
+from typing import cast
 
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -12,12 +12,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from .controllers import AdaptiveSteps, Constant, Controller, FixedSteps
 from .errors import InputError, ShapeError
 from .gradients import Direct, Gradient
-from .integrate import Problem
+from .policies import Policy, Raise
+from .problem import Path, Problem
 from .saveat import SaveAt
 from .solution import Solution, report
 from .solvers import Solver
 from .states import as_float, leaves
 from .terms import Term
+from .times import Asked, OwnTimes, read_times
 from .types import State, Tensor, Time
 
 __all__ = ["check_compatible", "solve"]
@@ -32,13 +34,14 @@ UNIFORM = 1e-6
 def solve(
     term: Term,
     y0: State,
-    ts: Sequence[float] | Tensor,
+    ts: Asked,
     *,
     solver: Solver,
     controller: Controller | None = None,
     gradient: Gradient = Direct(),  # noqa: B008  a frozen value
     saveat: SaveAt | None = None,
     max_steps: int = 4096,
+    on_failure: Policy = Raise(),  # noqa: B008  a frozen value
 ) -> Solution:
     """Integrate `term` from `y0` at `ts[0]` and return the states at `ts`.
 
@@ -46,18 +49,21 @@ def solve(
         term: the right-hand side: `ODETerm`, `Layered`, `Partitioned`, …
         y0: the state at `ts[0]`: a floating-point tensor `(batch, *state)`, or a flat tuple of such tensors.
         ts: output times `(time,)`, at least two, strictly increasing, or strictly decreasing to integrate back in time.
+            A tensor `(time, batch)` gives each sample its own; a list of one list a sample as many as it likes.
         solver: the integrator.
         controller: None steps exactly on `ts` (a depth grid); `Constant` takes equal steps, `PID` measured ones.
         gradient: how autograd goes through the solve.
         saveat: which states to keep; None keeps those at all of `ts`.
         max_steps: most steps a sample may take, tried ones included.
+        on_failure: what becomes of samples that fail, and of the others: `Raise`, `Freeze`, `Fallback(solver)`.
 
     Returns:
         The solution: `.ts` `(time,)`, `.ys` `(time, batch, *state)`, `.stats`.
 
     Raises:
         InputError: if the arguments cannot be right, or do not go together.
-        SolverFailure: `NonFinite`, `MaxSteps` or `StepUnderflow`, if the solve cannot be finished; it says where.
+        SolverFailure: `NonFinite`, `MaxSteps`, `StepUnderflow` or `NoConvergence`, if the solve cannot be finished; it
+            says where.
 
     >>> from deqlight import ODETerm
     >>> from deqlight.solvers import RK4
@@ -68,13 +74,15 @@ def solve(
     0.368
     """
     steps = check_compatible(term, solver, controller, gradient)
+    for other, pace in on_failure.seconds():
+        check_compatible(term, other, pace or steps, gradient)
     _check_state(y0)
-    times = _times(ts)
-    saveat = saveat or SaveAt()
-    problem = Problem(term, solver, y0, times, _sized(steps, solver, times, y0), saveat, _positive(max_steps))
-    path = gradient.integrate(problem)
+    first = leaves(y0)[0]
+    times = read_times(ts, first.shape[0] if first.dim() else 1)
+    problem = _sized(Problem(term, solver, y0, times, steps, saveat or SaveAt(), _positive(max_steps)))
+    path = on_failure.run(problem, gradient.integrate)
     report(path.stats)
-    return Solution(_kept_times(ts, saveat), path.ys, path.stats)
+    return _solution(problem, path, ts)
 
 
 def check_compatible(
@@ -101,6 +109,7 @@ def check_compatible(
     if not isinstance(term, solver.info.terms):
         needs = " or ".join(kind.__name__ for kind in solver.info.terms)
         raise InputError(f"{name} got the term {type(term).__name__}; it integrates {needs}")
+    _check_iterative(term, solver)
     if isinstance(steps, AdaptiveSteps):
         _check_adaptive(term, solver, steps)
     gradient.check(solver, steps)
@@ -112,7 +121,8 @@ def _check_adaptive(term: Term, solver: Solver, controller: AdaptiveSteps) -> No
     if solver.info.error_order is None or solver.info.uniform_steps:
         raise InputError(
             f"{pace} got the solver {name}, which has no error estimate to choose steps by; use a solver with one "
-            f"(Dopri5, Heun), or give {name} fixed steps: Constant(steps=…) or Constant(dt=…)"
+            f"(Dopri5, Heun), wrap it, StepDoubling({name}()), or give it fixed steps: Constant(steps=…) or "
+            "Constant(dt=…)"
         )
     if controller.joint:
         return
@@ -121,11 +131,23 @@ def _check_adaptive(term: Term, solver: Solver, controller: AdaptiveSteps) -> No
             f"{pace} with a clock for each sample got the term {type(term).__name__}, whose samples must be in one "
             'layer at the same time; use norm="joint", or fixed steps'
         )
-    if any(isinstance(layer, _BatchNorm) and layer.training for layer in term.modules()):
+    if _mixes_samples(term):
         raise InputError(
             f"{pace} with a clock for each sample got a field with BatchNorm in training mode, which mixes samples; "
             'use GroupNorm or another norm of single samples, or norm="joint"'
         )
+
+
+def _check_iterative(term: Term, solver: Solver) -> None:
+    if solver.info.nfe_step is None and _mixes_samples(term):
+        raise InputError(
+            f"{type(solver).__name__} solves equations sample by sample, and the field has BatchNorm in training mode, "
+            "which mixes samples; use GroupNorm2d or another norm of single samples, or an explicit solver"
+        )
+
+
+def _mixes_samples(term: Term) -> bool:
+    return any(isinstance(layer, _BatchNorm) and layer.training for layer in term.modules())
 
 
 def _check_state(y0: State) -> None:
@@ -143,49 +165,61 @@ def _check_state(y0: State) -> None:
         )
 
 
-def _times(ts: Sequence[float] | Tensor) -> tuple[Time, ...]:
-    """The times as Python floats, or as tensors where they need a gradient."""
-    if isinstance(ts, Tensor) and (ts.dim() != 1 or not ts.is_floating_point()):
-        raise InputError(
-            f"ts got a tensor of shape {tuple(ts.shape)} and dtype {ts.dtype}; it needs floats of shape (time,)"
-        )
-    values = ts.tolist() if isinstance(ts, Tensor) else [float(t) for t in ts]
-    if len(values) < 2:
-        raise InputError(f"ts got {len(values)} times; it needs at least two, the start and the end")
-    forward = values[1] > values[0]
-    for i, (t0, t1) in enumerate(pairwise(values)):
-        if not (math.isfinite(t0) and math.isfinite(t1) and (t1 > t0 if forward else t1 < t0)):
-            raise InputError(
-                f"ts got {t0:g} at index {i} and {t1:g} at index {i + 1}; times must be finite and strictly increasing "
-                "(or strictly decreasing throughout, to integrate back in time)"
-            )
-    return tuple(ts.unbind()) if isinstance(ts, Tensor) and ts.requires_grad else tuple(values)
-
-
-def _sized(
-    controller: FixedSteps | AdaptiveSteps, solver: Solver, times: tuple[Time, ...], y0: State
-) -> FixedSteps | AdaptiveSteps:
-    """The controller, once it is known to fit these times and this state."""
+def _sized(problem: Problem) -> Problem:
+    """The problem, once its parts are known to fit, with tolerances that the dtype resolves and a solver paced so."""
+    controller, own = problem.controller, isinstance(problem.ts, OwnTimes)
+    if own:
+        _check_own(problem)
     if isinstance(controller, FixedSteps):
-        if solver.info.uniform_steps:
-            _check_uniform(controller, solver, times)
-        return controller
-    if any(isinstance(t, Tensor) for t in times):
+        if problem.solver.info.uniform_steps:
+            _check_uniform(problem)
+        return problem
+    if not own and any(isinstance(t, Tensor) for t in cast("tuple[Time, ...]", problem.ts)):
         raise InputError("ts needs a gradient, which measured steps do not give; use Constant(…), or ts.detach()")
-    if not controller.joint and not all(leaf.dim() for leaf in leaves(y0)):
+    if not controller.joint and not all(leaf.dim() for leaf in leaves(problem.y0)):
         raise InputError('PID with a clock for each sample got a state without a batch axis; use norm="joint"')
-    return controller.within(leaves(y0)[0].dtype)
+    if not controller.joint:
+        _check_tolerance(controller, problem.y0)
+    problem = replace(problem, controller=controller.within(leaves(problem.y0)[0].dtype))
+    return replace(problem, solver=problem.paced(problem.solver))
 
 
-def _check_uniform(controller: FixedSteps, solver: Solver, times: tuple[Time, ...]) -> None:
-    grid = [as_float(t) for t in controller.grid(times)[0]]
-    steps = [t1 - t0 for t0, t1 in pairwise(grid)]
-    shortest, longest = min(steps, key=abs), max(steps, key=abs)
-    if abs(longest - shortest) > UNIFORM * abs(longest):
+def _check_own(problem: Problem) -> None:
+    if isinstance(problem.controller, AdaptiveSteps) and problem.controller.joint:
+        raise InputError('ts of each sample go with a clock for each sample, not with norm="joint"; use norm="sample"')
+    if not problem.term.continuous:
         raise InputError(
-            f"{type(solver).__name__} needs steps of one length; these times give {shortest:g} to {longest:g}: "
-            "use equally spaced ts, or a method for unequal steps (AB2, Heun, RK4)"
+            f"ts of each sample got the term {type(problem.term).__name__}, whose samples must be in one layer at the "
+            "same time; give ts (time,) for all"
         )
+    if not all(leaf.dim() for leaf in leaves(problem.y0)):
+        raise InputError("ts of each sample got a state without a batch axis; give ts (time,)")
+
+
+def _check_tolerance(controller: AdaptiveSteps, y0: State) -> None:
+    atol = controller.atol
+    if not isinstance(atol, Tensor):
+        return
+    for leaf in leaves(y0):
+        sample = tuple(leaf.shape[1:])
+        pairs = zip(reversed(atol.shape), reversed(sample), strict=False)
+        if atol.dim() > len(sample) or any(a not in (1, n) for a, n in pairs):
+            raise InputError(
+                f"PID got atol of shape {tuple(atol.shape)} for samples of shape {sample}; with a clock "
+                "for each sample it must broadcast against one sample"
+            )
+
+
+def _check_uniform(problem: Problem) -> None:
+    grids = [[as_float(t) for t in problem.controller.grid(ts)[0]] for ts in problem.lists()]  # type: ignore[union-attr]
+    for grid in grids:
+        steps = [t1 - t0 for t0, t1 in pairwise(grid)]
+        shortest, longest = min(steps, key=abs), max(steps, key=abs)
+        if abs(longest - shortest) > UNIFORM * abs(longest):
+            raise InputError(
+                f"{type(problem.solver).__name__} needs steps of one length; these times give {shortest:g} to "
+                f"{longest:g}: use equally spaced ts, or a method for unequal steps (AB2, Heun, RK4)"
+            )
 
 
 def _positive(max_steps: int) -> int:
@@ -194,6 +228,16 @@ def _positive(max_steps: int) -> int:
     return max_steps
 
 
-def _kept_times(ts: Sequence[float] | Tensor, saveat: SaveAt) -> Tensor:
-    times = ts if isinstance(ts, Tensor) else torch.tensor([float(t) for t in ts], dtype=torch.float64)
-    return times[-1:] if saveat.final else times
+def _solution(problem: Problem, path: Path, ts: Asked) -> Solution:
+    """What was asked for, from what the integration left."""
+    times, offsets = problem.ts, None
+    if isinstance(times, OwnTimes):
+        values = torch.as_tensor(times.values if times.ragged else times.table().copy())
+        if problem.saveat.final:
+            values = torch.as_tensor(problem.host_ends[1])[None]
+        elif times.ragged:
+            offsets = torch.as_tensor(times.offsets)
+    else:
+        values = ts if isinstance(ts, Tensor) else torch.tensor([as_float(t) for t in times], dtype=torch.float64)
+        values = values[-1:] if problem.saveat.final else values
+    return Solution(values, path.ys, path.stats, offsets, path.failures, path.dense)

@@ -213,7 +213,7 @@ def test_bad_states(y0):
 
 @pytest.mark.parametrize("field", [lambda t, y: y[:, :1], lambda t, y: (y, y), lambda t, y: y.sum()], ids="abc")
 def test_a_field_of_another_shape_is_refused_and_both_shapes_are_shown(field):
-    refused(ShapeError, r"returned \[.*its argument was \[\(2, 3\)\]", term=ODETerm(field))
+    refused(ShapeError, r"returned \[.*its argument was \[\(2, 3\) float32 on cpu\]", term=ODETerm(field))
 
 
 def test_a_solver_for_pairs_on_one_tensor():
@@ -302,7 +302,7 @@ def test_nan_under_measured_steps_ends_soon(norm, requires_grad):
         solve(term, y0.requires_grad_(requires_grad), [0.0, 2.0], solver=Dopri5(), controller=pid)
     assert time.perf_counter() - started < 2
     assert caught.value.t == pytest.approx(1.1, abs=0.01)
-    assert caught.value.samples == ((1, 4) if norm == "sample" else tuple(range(6)))
+    assert caught.value.samples == (1, 4)
 
 
 @pytest.mark.parametrize("controller", [None, PID(1e-3, 1e-3), PID(1e-3, 1e-3, norm="joint")], ids=str)

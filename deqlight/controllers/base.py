@@ -5,15 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from ..types import State, Time
+from ..times import Array
+from ..types import State, Tensor, Time
 
 __all__ = ["AdaptiveSteps", "Array", "Controller", "FixedSteps"]
-
-Array = NDArray[np.float64]
 
 
 class Controller(ABC):  # noqa: B024  its two kinds have nothing in common but their place
@@ -33,6 +30,16 @@ class AdaptiveSteps(Controller):
 
     joint: bool
     """Whether all samples share one clock; else each has its own."""
+    rtol: float
+    """Relative tolerance; iterative solvers stop by it as well."""
+    atol: float | Tensor
+    """Absolute tolerance; a tensor broadcasts against a sample of the state."""
+    dtmin: float = 0.0
+    """The shortest step that may be asked for; a step cut short to land on a time does not count."""
+    dtmax: float = float("inf")
+    """The longest step."""
+    step_ts: Sequence[float] = ()
+    """Times that steps must end on, besides the output times."""
 
     def within(self, dtype: torch.dtype) -> AdaptiveSteps:
         """The controller with tolerances that numbers of `dtype` can resolve; itself, where they can."""
@@ -43,8 +50,11 @@ class AdaptiveSteps(Controller):
         """The size of the local error in units of the tolerance, `(clocks,)`: at most 1 is accepted, NaN is failure."""
 
     @abstractmethod
-    def first_steps(self, y0: State, f0: State, order: int, span: float) -> Array:
-        """The lengths of the first steps, `(clocks,)`, from the state and the field at the start."""
+    def first_steps(self, y0: State, f0: State, order: int, span: Array) -> Array:
+        """The lengths of the first steps, `(clocks,)`, from the state and field at the start; `span` is the way to go.
+
+        NaN where the field is not finite.
+        """
 
     @abstractmethod
     def factors(self, errors: Array, history: Array, order: int) -> Array:

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from ..errors import InputError
 from ..states import as_float
-from ..types import Time
+from ..types import Tensor, Time
 from .base import FixedSteps
 
 __all__ = ["Constant"]
@@ -47,13 +47,15 @@ class Constant(FixedSteps):
         """All times, ends of intervals exactly as given, and where those stand among them."""
         times, marks = [ts[0]], [0]
         for t0, t1 in pairwise(ts):
-            n = self._steps(as_float(t0), as_float(t1))
+            n = self._steps(t1 - t0)
             times += [t0 + (t1 - t0) * (i / n) for i in range(1, n)]
             times.append(t1)
             marks.append(len(times) - 1)
         return times, marks
 
-    def _steps(self, t0: float, t1: float) -> int:
+    def _steps(self, way: Time) -> int:
+        """How many steps go along a way; along that of the longest, where each sample has its own."""
         if self.dt is None:
             return self.steps or 1
-        return max(1, math.ceil(abs(t1 - t0) / self.dt * (1 - SLACK)))
+        longest = as_float(way.detach().abs().max() if isinstance(way, Tensor) else abs(way))
+        return max(1, math.ceil(longest / self.dt * (1 - SLACK)))

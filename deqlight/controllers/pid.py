@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -31,7 +32,7 @@ class PID(AdaptiveSteps):
 
     Args:
         rtol: relative tolerance; below 10 eps of the state's dtype it is raised to that, with a warning.
-        atol: absolute tolerance; a tensor broadcasts against the state.
+        atol: absolute tolerance; a tensor broadcasts against a sample of the state, `(*state)`.
         norm: "sample" gives each sample its own clock and steps (the state needs a batch axis, the field must not mix
             samples); "joint" measures all samples as one and moves them together.
         pcoeff: P of the formula.
@@ -42,9 +43,12 @@ class PID(AdaptiveSteps):
         factor_max: most a step may grow at once.
         quantum: fraction of an octave that factors are rounded to; 0 switches it off.
         first_step: length of the first step; by default it is estimated (Hairer, Nørsett & Wanner, §II.4).
+        dtmin: the shortest step that may be needed; a solve that needs shorter ones fails with `StepUnderflow`.
+        dtmax: the longest step that is taken.
+        step_ts: times that steps end on besides those of the output, where the solution is known to bend.
 
     Raises:
-        InputError: for tolerances that are negative, not finite or both zero, and factors out of order.
+        InputError: for tolerances that are negative, not finite or both zero, and factors or bounds out of order.
     """
 
     rtol: float
@@ -58,6 +62,9 @@ class PID(AdaptiveSteps):
     factor_max: float = 10.0
     quantum: float = 0.125
     first_step: float | None = None
+    dtmin: float = 0.0
+    dtmax: float = math.inf
+    step_ts: Sequence[float] = ()
 
     def __post_init__(self) -> None:
         atol = torch.as_tensor(self.atol)
@@ -72,8 +79,15 @@ class PID(AdaptiveSteps):
                 f"PID got safety={self.safety}, factor_min={self.factor_min}, factor_max={self.factor_max}, "
                 f"quantum={self.quantum}; it needs 0 < safety <= 1, 0 < factor_min < 1 < factor_max, quantum >= 0"
             )
+        self._check_lengths()
+
+    def _check_lengths(self) -> None:
         if self.first_step is not None and not self.first_step > 0:
             raise InputError(f"PID got first_step={self.first_step}; it must be positive")
+        if not 0 <= self.dtmin < self.dtmax:
+            raise InputError(f"PID got dtmin={self.dtmin}, dtmax={self.dtmax}; it needs 0 <= dtmin < dtmax")
+        if not all(map(math.isfinite, self.step_ts)):
+            raise InputError(f"PID got step_ts={list(self.step_ts)}; they must be finite times")
 
     @property
     def joint(self) -> bool:  # type: ignore[override]  # a field of the base, derived here
@@ -92,12 +106,12 @@ class PID(AdaptiveSteps):
         """The error in units of the tolerance, `(clocks,)`."""
         return rms(scaled(error, y0, y1, self.rtol, self.atol), self.joint)
 
-    def first_steps(self, y0: State, f0: State, order: int, span: float) -> Array:
+    def first_steps(self, y0: State, f0: State, order: int, span: Array) -> Array:
         """A step that changes the state by about a hundredth of its size, `(clocks,)`."""
         size = rms(scaled(y0, y0, y0, self.rtol, self.atol), self.joint)
         speed = rms(scaled(f0, y0, y0, self.rtol, self.atol), self.joint)
         if self.first_step is not None:
-            return self._rounded(np.where(np.isfinite(speed), min(self.first_step, span), np.nan))
+            return self._rounded(np.where(np.isfinite(speed), np.minimum(self.first_step, span), np.nan))
         still = (size < 1e-5) | (speed < 1e-5)
         guess = np.where(still, 1e-6, 0.01 * size / np.where(speed > 0, speed, 1.0))
         guess = np.minimum(guess, (0.01 / np.maximum(speed, 1e-15)) ** (1 / (order + 1)))

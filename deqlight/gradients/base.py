@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 from ..controllers import Controller
-from ..integrate import Path, Problem
+from ..problem import Path, Problem
 from ..solvers import Solver
 
 __all__ = ["Gradient"]

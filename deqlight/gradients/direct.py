@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..integrate import Path, Problem, integrate
+from ..integrate import integrate
+from ..problem import Path, Problem
 from .base import Gradient
 
 __all__ = ["Direct"]

@@ -1,0 +1,184 @@
+"""Station: what a solve is made of, and what it leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import cast
+
+import numpy as np
+import torch
+
+from .controllers import AdaptiveSteps, FixedSteps
+from .errors import SolverFailure
+from .interpolation import Dense
+from .saveat import SaveAt
+from .solution import Stats
+from .solvers import Solver
+from .states import as_float, each, leaves
+from .stops import Stops, own_stops, shared_stops
+from .terms import Term
+from .times import Array, OwnTimes, Places, Times, column
+from .types import Carry, State, Time
+
+__all__ = ["Path", "Problem"]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Everything a solve is made of, checked; gradient methods wrap its integration.
+
+    Attributes:
+        freeze: whether a sample that fails under a clock of its own lets the others go on.
+    """
+
+    term: Term
+    solver: Solver
+    y0: State
+    ts: Times
+    controller: FixedSteps | AdaptiveSteps
+    saveat: SaveAt
+    max_steps: int
+    freeze: bool = False
+
+    @property
+    def batch(self) -> int:
+        """Length of axis 0 of the state; 1 for a state without axes."""
+        first = leaves(self.y0)[0]
+        return first.shape[0] if first.dim() else 1
+
+    @property
+    def own_clocks(self) -> bool:
+        """Whether each sample has a clock of its own, on the host; else one grid of times serves all."""
+        if isinstance(self.controller, AdaptiveSteps):
+            return not self.controller.joint
+        return isinstance(self.ts, OwnTimes) and (self.ts.ragged or bool(self.restarts()))
+
+    @property
+    def ends(self) -> tuple[Time, Time]:
+        """The first and the last time."""
+        if isinstance(self.ts, OwnTimes):
+            return tuple(column(t, leaves(self.y0)[0]) for t in self.host_ends)  # type: ignore[return-value]  # two
+        return self.ts[0], self.ts[-1]
+
+    @property
+    def host_ends(self) -> tuple[Array, Array]:
+        """The first and the last time of each sample, both `(batch,)`."""
+        if isinstance(self.ts, OwnTimes):
+            return self.ts.values[self.ts.offsets[:-1]], self.ts.values[self.ts.offsets[1:] - 1]
+        start, end = (np.full(self.batch, as_float(t)) for t in (self.ts[0], self.ts[-1]))
+        return start, end
+
+    def grid(self) -> tuple[list[Time], list[int]]:
+        """For fixed steps, the times of all steps, and the places among them of the states to keep."""
+        times, marks = cast(FixedSteps, self.controller).grid(self._columns())
+        return times, marks[-1:] if self.saveat.final else marks
+
+    def rows(self, index: Places) -> Problem:
+        """The same problem for some samples alone."""
+        places = torch.as_tensor(index, device=leaves(self.y0)[0].device)
+        ts = self.ts.rows(index) if isinstance(self.ts, OwnTimes) else self.ts
+        y0 = each(lambda leaf: leaf[places], self.y0)
+        return replace(self, term=self.term.rows(places), y0=y0, ts=ts)
+
+    def paced(self, solver: Solver) -> Solver:
+        """The solver as it is for this problem: one that iterates stops by the tolerances of measured steps."""
+        c = self.controller
+        return solver.within(c.rtol, c.atol) if isinstance(c, AdaptiveSteps) else solver
+
+    def restarts(self) -> set[float]:
+        """The times where the field jumps, so that a solver must begin anew."""
+        return set(self._jumps()) if self.term.continuous else set()
+
+    def stops(self) -> Stops:
+        """Where the clocks of this problem stop."""
+        marked = [self._marked(ts) for ts in self.lists()]
+        outputs, kept = [times for times, _ in marked], [marks for _, marks in marked]
+        extra = {*self._jumps(), *(self.controller.step_ts if isinstance(self.controller, AdaptiveSteps) else ())}
+        if isinstance(self.ts, OwnTimes):
+            return own_stops(self.ts, outputs, kept, extra, self.restarts())
+        low, high = min(outputs[0]), max(outputs[0])
+        extra = {t for t in extra if low < t < high}
+        clocks = self.batch if self.own_clocks else 1
+        return shared_stops(outputs[0], kept[0], extra, self.restarts(), self.batch, clocks)
+
+    @property
+    def ragged(self) -> bool:
+        """Whether states are kept sample by sample, `(total, *state)`; else by time, `(time, batch, *state)`."""
+        return isinstance(self.ts, OwnTimes) and self.ts.ragged and not self.saveat.final
+
+    @property
+    def slots(self) -> int:
+        """How many states are asked for, all samples together."""
+        return len(cast(OwnTimes, self.ts).values) if self.ragged else self.batch * self._kept
+
+    @property
+    def _kept(self) -> int:
+        """How many times are kept, where all samples have as many."""
+        return 1 if self.saveat.final else len(self.ts.table() if isinstance(self.ts, OwnTimes) else self.ts)
+
+    def shaped(self, kept: State) -> State:
+        """States in the order of their slots, as `Path.ys` has them."""
+        if self.ragged or not leaves(self.y0)[0].dim():
+            return kept
+        return each(lambda leaf: leaf.reshape(self._kept, self.batch, *leaf.shape[1:]), kept)
+
+    def between(self, dense: Dense) -> State:
+        """The states at the output times, in the order of their slots, read off the steps."""
+        if isinstance(self.ts, OwnTimes) and self.ts.ragged:
+            samples, times = np.repeat(np.arange(self.batch), np.diff(self.ts.offsets)), self.ts.values
+        else:
+            table = self.ts.table() if isinstance(self.ts, OwnTimes) else np.array([[as_float(t)] for t in self.ts])
+            table = np.broadcast_to(table, (len(table), self.batch))
+            samples, times = np.tile(np.arange(self.batch), len(table)), table.ravel()
+        device = leaves(self.y0)[0].device
+        return dense.points(samples, torch.tensor(times, dtype=torch.float64, device=device))
+
+    def lists(self) -> Iterator[Sequence[float]]:
+        """The times of each sample, or those of all."""
+        if isinstance(self.ts, OwnTimes):
+            yield from (self.ts.of(i).tolist() for i in range(self.batch))
+        else:
+            yield [as_float(t) for t in self.ts]
+
+    def _marked(self, ts: Sequence[float]) -> tuple[Sequence[float], Sequence[bool]]:
+        """Where to stop for the output, and whether the state there is kept."""
+        times, marks = list(ts), set(range(len(ts)))
+        if isinstance(self.controller, FixedSteps):
+            grid, places = self.controller.grid(ts)
+            times, marks = [as_float(t) for t in grid], set(places)
+        elif self.saveat.dense:
+            times, marks = [ts[0], ts[-1]], set()
+        if self.saveat.final:
+            marks = {len(times) - 1}
+        return times, [i in marks for i in range(len(times))]
+
+    def _jumps(self) -> tuple[float, ...]:
+        if isinstance(self.ts, OwnTimes):
+            low, high = (float(f(self.ts.values)) if self.batch else 0.0 for f in (np.min, np.max))
+        else:
+            low, high = sorted((as_float(self.ts[0]), as_float(self.ts[-1])))
+        return self.term.jumps(low, high)
+
+    def _columns(self) -> tuple[Time, ...]:
+        return self.ts.columns(leaves(self.y0)[0]) if isinstance(self.ts, OwnTimes) else self.ts
+
+
+@dataclass(frozen=True)
+class Path:
+    """What an integration leaves: the kept states, the solver's memory at the end, the costs, the steps, the failures.
+
+    Attributes:
+        ys: `(time, batch, *state)`; for ragged times `(total, *state)`.
+    """
+
+    ys: State
+    carry: Carry
+    stats: Stats
+    dense: Dense | None = None
+    failures: tuple[SolverFailure, ...] = ()
+
+    @property
+    def y1(self) -> State:
+        """The state at the last time, where all samples have the same times."""
+        return each(lambda leaf: leaf[-1], self.ys)
