@@ -11,7 +11,7 @@ import torch
 
 from .clocks import HINT_INNER, HINT_NAN, Clocks, Trial, stiffness_hint
 from .controllers import AdaptiveSteps
-from .controllers.given import Given
+from .controllers._given import Given
 from .errors import InputError, MaxSteps, NoConvergence, NonFinite, SolverFailure
 from .interpolation import Dense, Segment, with_rows
 from .outputs import Outputs

@@ -83,7 +83,7 @@ class Fallback(Policy):
     """
 
     solver: Solver
-    controller: FixedSteps | AdaptiveSteps | None = None
+    controller: Controller | None = None
     then: Policy = Raise()
 
     def run(self, problem: Problem, attempt: Attempt) -> Path:
@@ -92,8 +92,9 @@ class Fallback(Policy):
         if not path.failures:
             return path
         lost = np.array(sorted(i for failure in path.failures for i in failure.samples), dtype=np.int64)
-        second = replace(problem.rows(lost), controller=self.controller or problem.controller)
-        again = self.then.run(replace(second, solver=second.paced(self.solver)), attempt)
+        controller = cast("FixedSteps | AdaptiveSteps", self.controller or problem.controller)
+        second = replace(problem.rows(lost), solver=self.solver, controller=controller).paced()
+        again = self.then.run(second, attempt)
         told = [other.among([int(lost[i]) for i in other.samples]) for other in again.failures]
         return replace(_placed(path, problem, lost, again), failures=tuple(told))
 

@@ -81,10 +81,12 @@ class Problem:
         y0 = each(lambda leaf: leaf[places], self.y0)
         return replace(self, term=self.term.rows(places), y0=y0, ts=ts)
 
-    def paced(self, solver: Solver) -> Solver:
-        """The solver as it is for this problem: one that iterates stops by the tolerances of measured steps."""
-        c = self.controller
-        return solver.within(c.rtol, c.atol) if isinstance(c, AdaptiveSteps) else solver
+    def paced(self) -> Problem:
+        """The same problem with tolerances that its dtype resolves, and a solver that iterates to these."""
+        if isinstance(self.controller, FixedSteps):
+            return self
+        controller = self.controller.within(leaves(self.y0)[0].dtype)
+        return replace(self, controller=controller, solver=self.solver.within(controller.rtol, controller.atol))
 
     def restarts(self) -> set[float]:
         """The times where the field jumps, so that a solver must begin anew."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import pairwise
 from typing import cast
 
@@ -180,8 +179,7 @@ def _sized(problem: Problem) -> Problem:
         raise InputError('PID with a clock for each sample got a state without a batch axis; use norm="joint"')
     if not controller.joint:
         _check_tolerance(controller, problem.y0)
-    problem = replace(problem, controller=controller.within(leaves(problem.y0)[0].dtype))
-    return replace(problem, solver=problem.paced(problem.solver))
+    return problem.paced()
 
 
 def _check_own(problem: Problem) -> None:

@@ -205,7 +205,8 @@ def near(given: str, names: Iterable[str]) -> str:
 
 
 def _public(cls: type[Any]) -> bool:
-    return not (inspect.isabstract(cls) or cls.__name__.startswith("_") or "<locals>" in cls.__qualname__)
+    hidden = cls.__name__.startswith("_") or "._" in cls.__module__  # as the parser has it
+    return not (inspect.isabstract(cls) or hidden or "<locals>" in cls.__qualname__)
 
 
 def _made(base: Any) -> Any:

@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..controllers import Controller, FixedSteps
 from ..errors import InputError, StatisticsWarning
 from ..gradients import Direct, Gradient
+from ..policies import Policy, Raise
 from ..saveat import SaveAt
 from ..solvers import Solver
 from ..solving import check_compatible, solve
@@ -37,6 +38,7 @@ class DepthNet(nn.Module):
             as deep with half the step; `PID` chooses the steps of continuous stages.
         gradient: how gradients go through the stages.
         max_steps: most steps that a sample may take in a stage.
+        on_failure: what becomes of samples whose solve fails; `Freeze` makes their output NaN.
 
     Raises:
         InputError: if the solver does not go with a stage, the controller or the gradient.
@@ -54,12 +56,14 @@ class DepthNet(nn.Module):
         controller: Controller | None = None,
         gradient: Gradient = Direct(),  # noqa: B008  a frozen value
         max_steps: int = 4096,
+        on_failure: Policy = Raise(),  # noqa: B008  a frozen value
     ) -> None:
         super().__init__()
         if not stages:
             raise InputError("DepthNet got no stages; it needs at least one")
         self.stem, self.stages, self.head = stem, nn.ModuleList(stages), head
         self.controller, self.gradient, self.max_steps = controller, gradient, max_steps
+        self.on_failure = on_failure
         for stage in stages:
             check_compatible(stage.term, solver, controller, gradient)
             _check_statistics(stage.term, solver)
@@ -81,6 +85,7 @@ class DepthNet(nn.Module):
                 gradient=self.gradient,
                 saveat=FINAL,
                 max_steps=self.max_steps,
+                on_failure=self.on_failure,
             )
             x = stage.leave(solution.y1)
         return self.head(x)  # type: ignore[no-any-return]  # a module's call is untyped
