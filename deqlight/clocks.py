@@ -122,6 +122,8 @@ class Clocks:
         done = accept & trial.lands & (self.goal[on] == self.stops.last[on])
         stuck = ~done & (unresolved | (~accept & shortest))
         spent = ~stuck & ~done & (self.accepted[on] + self.rejected[on] >= self.max_steps)
+        if not (stuck | spent).any():
+            return []
         kinds: list[tuple[Bools, type[SolverFailure], str, str]] = [
             (
                 stuck & ~converged,

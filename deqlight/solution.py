@@ -102,7 +102,7 @@ class Tally:
         value = field(t, y)
         if len(leaves(value)) != len(leaves(y)) or not all(map(_alike, leaves(value), leaves(y))):
             raise ShapeError(
-                f"the field {_name(field)} returned {_kinds(value)}, its argument was {_kinds(y)}; "
+                f"the field '{_name(field)}' returned {_kinds(value)}, its argument was {_kinds(y)}; "
                 "dy/dt must have the shape, dtype and device of y, leaf by leaf"
             )
         return value
@@ -110,7 +110,7 @@ class Tally:
     @property
     def field(self) -> str:
         """The name of the field that was called last."""
-        return "field" if self.last is None else f"field {_name(self.last)}"
+        return "field" if self.last is None else f"field '{_name(self.last)}'"
 
 
 _recorders: list[list[Stats]] = []  # a plain stack, which compiled code may write to; one thread solves at a time

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from ..errors import ConfigError
 from ..plugin.manager import host
@@ -41,11 +42,19 @@ def check(line: Line, console: Console | None = None) -> int:
         raise ConfigError(f"deqlight check takes the name of one solver: {names}")
     from ..testing import report
 
-    measured = report(known.find("deqlight_solvers", line.rest[0]))
-    table = Table(title=f"what {measured.name} claims", title_justify="left")
-    for column in ("example", "claim", "claimed", "measured", ""):
-        table.add_column(column, overflow="fold")
-    for row in measured.rows:
-        table.add_row(row.example, row.claim, row.claimed, row.measured, "[green]ok[/]" if row.ok else "[red]FAILS[/]")
-    (console or Console()).print(table)
+    measured, screen = report(known.find("deqlight_solvers", line.rest[0])), console or Console()
+    for example in measured.examples():
+        table = Table(title=Text(f"what {example.name} claims"), title_justify="left")
+        for column in ("claim", "claimed", "measured", ""):
+            table.add_column(column, no_wrap=column == "", overflow="fold")
+        for row in example.rows:
+            verdict = Text("ok", "green") if row.ok else Text("FAILS", "red")
+            table.add_row(row.claim, Text(row.claimed), Text(row.measured), verdict)
+        screen.print(table)
+        for claims, why in example.reasons().items():
+            screen.print(Text.assemble((claims, "bold red"), f": {why}\n"))
+    held, made = sum(row.ok for row in measured.rows), len(measured.rows)
+    screen.print(
+        f"{measured.name}: {held} of {made} claims hold. docs/plugin/claims.md explains each.", highlight=False
+    )
     return 0 if measured.ok else 1

@@ -137,7 +137,9 @@ class Reader:
         if cls is None:
             if "." not in given:
                 others = "; others by their import path" if any(_made(base) in self.common for base in bases) else ""
-                yield f"{key}: there is no {_noun(bases)} {given!r}; {near(given, known)}{others}"
+                ours = all(self._ours(_made(base)) for base in bases)  # what deqlight is about is listed whole
+                told = suggest(given, known) if ours else near(given, known)
+                yield f"{key}: there is no {_noun(bases)} {given!r}; {told}{others}"
             return
         supplied = sum(isinstance(base, _Called) for base in bases[:1])
         yield from self.options(options, cls, key, supplied)

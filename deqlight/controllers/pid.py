@@ -99,7 +99,7 @@ class PID(AdaptiveSteps):
         least = RESOLUTION * torch.finfo(dtype).eps
         if self.rtol >= least or self.rtol == 0:
             return self
-        warnings.warn(f"rtol={self.rtol:g} is below what {dtype} resolves; using {least:.2g}", stacklevel=4)
+        warnings.warn(f"rtol={self.rtol:g} is below what {dtype} resolves; using {least:.2g}", stacklevel=5)
         return replace(self, rtol=least)
 
     def errors(self, error: State, y0: State, y1: State) -> Array:

@@ -1,6 +1,7 @@
 """Vector fields: modules `(t, y) -> dy/dt`."""
 
 from .conv import Antisymmetric, ConcatConv, PreActivation
+from .linear import ChannelDecay
 from .norm import GroupNorm2d as GroupNorm2d  # for configs; no field itself, so not in the list of fields
 
-__all__ = ["Antisymmetric", "ConcatConv", "PreActivation"]
+__all__ = ["Antisymmetric", "ChannelDecay", "ConcatConv", "PreActivation"]

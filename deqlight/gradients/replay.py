@@ -33,16 +33,26 @@ class Tape:
 
     Args:
         tensors: the declared tensors that fields depend on, besides their argument; each once, each needs a gradient.
+        share: whether both directions make the same calls; an iterative solver may not, and replays none.
     """
 
-    def __init__(self, tensors: Sequence[Tensor]) -> None:
-        self.tensors = tensors
+    def __init__(self, tensors: Sequence[Tensor], share: bool = True) -> None:
+        self.tensors, self.share = tensors, share
         self.calls = 0
         self._tape: dict[tuple[FieldFn, Time], list[_Call]] = {}
+        self._linearised: set[tuple[FieldFn, Time]] = set()
 
     def record(self, field: FieldFn, t: Time, y: State) -> State:
-        """Evaluate, remember the graph, and return the value without it."""
+        """Evaluate, remember the graph, and return the value without it.
+
+        A solver that linearises the field while it undoes a step differentiates the call itself, and will again.
+        """
         self.calls += 1
+        if torch.is_grad_enabled() and any(leaf.requires_grad for leaf in leaves(y)):
+            self._linearised.add((field, t))
+            value = field(t, y)
+            self._refuse_undeclared(field, value, y)
+            return value
         y = each(lambda leaf: leaf.detach().requires_grad_(), y)
         with torch.enable_grad():
             value = field(t, y)
@@ -53,7 +63,7 @@ class Tape:
     def replay(self, field: FieldFn, t: Time, y: State) -> State:
         """The recorded value at this field and time, differentiable in `y` and the declared tensors; else evaluate."""
         calls = self._tape.get((field, t), ())
-        if len(calls) != 1:
+        if not self.share or len(calls) != 1 or (field, t) in self._linearised:
             self.calls += 1
             return field(t, y)
         inputs = (*leaves(y), *self.tensors)
@@ -62,8 +72,8 @@ class Tape:
 
     def _refuse_undeclared(self, field: FieldFn, value: State, y: State) -> None:
         declared = {id(tensor) for tensor in (*self.tensors, *leaves(y))}
-        stops = {tensor.grad_fn for tensor in self.tensors if tensor.grad_fn is not None}
-        todo = [leaf.grad_fn for leaf in leaves(value) if leaf.grad_fn is not None]
+        stops = {tensor.grad_fn for tensor in (*self.tensors, *leaves(y)) if tensor.grad_fn is not None}
+        todo = [leaf.grad_fn for leaf in leaves(value) if leaf.grad_fn is not None and leaf.grad_fn not in stops]
         seen = set(todo)
         while todo:
             node = todo.pop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -12,9 +13,10 @@ import torch
 
 from ..controllers import Controller, FixedSteps
 from ..errors import InputError
-from ..integrate import Path, Problem, integrate, walk
+from ..integrate import integrate, walk
+from ..problem import Path, Problem
 from ..solvers import ReversibleSolver, Solver
-from ..states import each, leaves, tree_map, tree_tensors, unique
+from ..states import leaves, tree_map, tree_tensors, unique
 from ..terms.replay import frozen_statistics
 from ..types import Carry, State, Tensor, Time
 from .base import Gradient
@@ -22,15 +24,21 @@ from .replay import Tape
 
 __all__ = ["Reversible"]
 
+LEAST_MEMORY = 1e-3
+"""How much of its memory a solve must keep: undoing it costs at most three of float32's seven digits."""
+
 
 @dataclass(frozen=True)
 class Reversible(Gradient):
     """Gradients by undoing each step with `unstep` and differentiating it alone; only the last state is stored.
 
-    Equal to `Direct` up to rounding, for any `ReversibleSolver` on a fixed grid. Undoing a step and differentiating
-    it share their field evaluations, so the way back costs one evaluation for each one of the way forth. Running
-    statistics are updated once, autocasting is restored; a field that draws random numbers is refused, and so is a
-    tensor that needs a gradient without being a parameter or declared context. Once differentiable.
+    Equal to `Direct` up to rounding, for any `ReversibleSolver` on a fixed grid. Undoing a step and differentiating it
+    share their field evaluations, so the way back costs one evaluation for each one of the way forth; up to two where a
+    method iterates, carries evaluations from step to step, or evaluates the field several times at one time, as a
+    `ReversiblePair` does around methods with stages. A pair whose coupling leaves less than a thousandth of its memory
+    at the end is refused. Running statistics are updated once, autocasting is restored; a field that draws random
+    numbers is refused, and so is a tensor that needs a gradient without being a parameter or declared context. Once
+    differentiable.
 
     Reference: Gomez et al. 2017 (arXiv 1707.04585); Chang et al. 2018 (arXiv 1709.03698).
     """
@@ -40,12 +48,18 @@ class Reversible(Gradient):
         watched = _watched(problem)
         if not torch.is_grad_enabled() or not any(tensor.requires_grad for tensor in watched):
             return integrate(problem)
-        if any(isinstance(t, Tensor) for t in problem.ts):
+        if any(isinstance(t, Tensor) and t.requires_grad for t in problem.ends):
             raise InputError("Reversible got times that need a gradient; use the Direct gradient for those")
+        if problem.own_clocks or problem.saveat.dense or problem.restarts():
+            raise InputError(
+                "Reversible undoes a fixed grid of a smooth field and keeps the states at its times alone; for ragged "
+                "times, dense output, or a field that jumps, use the gradient Direct"
+            )
+        _check_contraction(problem)
         paths: list[Path] = []
         ys = _Solve.apply(problem, paths, *watched)  # type: ignore[no-untyped-call]  # as torch has it
         kept = ys if isinstance(problem.y0, tuple) else ys[0]
-        return Path(kept, each(lambda leaf: leaf[-1], kept), None, paths[0].stats)
+        return Path(kept, None, paths[0].stats)
 
     def check(self, solver: Solver, controller: Controller) -> None:
         """Refuse solvers that cannot be undone, and steps that are measured."""
@@ -87,7 +101,7 @@ class _Solve(torch.autograd.Function):
             raise InputError("Reversible gives first derivatives alone; for create_graph=True use the gradient Direct")
         if [tensor._version for tensor in ctx.watched] != ctx.versions:
             raise InputError("a parameter of the term was changed in place between the solve and its backward pass")
-        saved = list(ctx.saved_tensors)
+        saved = [tensor.detach() for tensor in ctx.saved_tensors]  # as views of the output they would need gradients
         y1 = tuple(saved.pop(0) for _ in leaves(ctx.problem.y0))
         carry = tree_map(lambda _: saved.pop(0), ctx.layout)
         y: State = y1 if isinstance(ctx.problem.y0, tuple) else y1[0]
@@ -134,7 +148,7 @@ class _WayBack:
         solver = cast(ReversibleSolver, self.problem.solver)
         term = self.problem.term.over(t0, t1)
         tensors = _differentiable(*term.tensors(t0, t1), *solver.tensors())
-        tape = Tape(tensors)
+        tape = Tape(tensors, share=solver.info.nfe_step is not None)
         with torch.no_grad():
             start = solver.unstep(term.wrap(tape.record), t0, t1, end.y, end.carry)
         with torch.enable_grad():
@@ -195,10 +209,22 @@ def _grad(pairs: list[tuple[Tensor, Tensor]], sources: list[Tensor]) -> tuple[Te
     return torch.autograd.grad(outputs, sources, cotangents, allow_unused=True)
 
 
+def _check_contraction(problem: Problem) -> None:
+    """Refuse a solve whose memory shrinks so much that undoing it returns rounding errors."""
+    rate, steps = cast(ReversibleSolver, problem.solver).contraction, len(problem.grid()[0]) - 1
+    if rate**steps < LEAST_MEMORY:
+        most, least = int(math.log(LEAST_MEMORY, rate)), math.ceil(1e4 * LEAST_MEMORY ** (1 / steps)) / 1e4
+        raise InputError(
+            f"Reversible got {problem.solver!r} over {steps} steps, which shrink its memory by {rate:g} each, to "
+            f"{rate**steps:.1e} in all, and undoing them makes rounding larger by the inverse; it needs "
+            f"{LEAST_MEMORY:g} or more: take {most} steps at most, a coupling of {least:g} at least, or the gradient "
+            "Direct"
+        )
+
+
 def _watched(problem: Problem) -> tuple[Tensor, ...]:
     """All tensors that a gradient may be asked for, each once: the state, the term's and the solver's."""
-    ts = problem.ts
-    return tuple(unique((*leaves(problem.y0), *problem.term.tensors(ts[0], ts[-1]), *problem.solver.tensors())))
+    return tuple(unique((*leaves(problem.y0), *problem.term.tensors(*problem.ends), *problem.solver.tensors())))
 
 
 def _differentiable(*tensors: Tensor) -> list[Tensor]:

@@ -3,7 +3,7 @@
 from .depth import DepthNet
 from .lift import Identity, Lift, Split
 from .parts import ConvStem, PoolHead, Transition
-from .stage import ContinuousStage, LayeredStage, PartitionedStage, Stage
+from .stage import ContinuousStage, LayeredStage, PartitionedStage, SemilinearStage, Stage
 
 __all__ = [
     "ContinuousStage",
@@ -14,6 +14,7 @@ __all__ = [
     "Lift",
     "PartitionedStage",
     "PoolHead",
+    "SemilinearStage",
     "Split",
     "Stage",
     "Transition",

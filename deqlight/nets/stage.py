@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from torch import nn
 
 from ..errors import InputError, ShapeError
-from ..terms import Layered, ODETerm, Partitioned, Term
+from ..terms import Layered, ODETerm, Partitioned, Semilinear, Term
 from ..types import State, Tensor
 from .lift import Identity, Lift, Split
 
-__all__ = ["ContinuousStage", "LayeredStage", "PartitionedStage", "Stage"]
+__all__ = ["ContinuousStage", "LayeredStage", "PartitionedStage", "SemilinearStage", "Stage"]
 
 Block = Callable[[int], nn.Module]
 """Makes a vector field for a number of channels."""
@@ -83,6 +83,25 @@ class PartitionedStage(Stage):
         half = channels // 2
         term = Partitioned(_layered(velocity, half, depth), _layered(force, half, depth))
         super().__init__(term, range(depth + 1), channels, Split(), entry)
+
+
+class SemilinearStage(Stage):
+    """`depth` layers of a linear and a nonlinear part: du/dt = L_n u + f_n(u) on [n, n + 1].
+
+    With `ETD1` a residual network whose linear part is solved exactly; with any method for split equations, an IMEX
+    network. Plain methods take the sum of both parts.
+
+    Args:
+        linear: makes L_n for a number of channels, such as `ChannelDecay`: a `LinearFlow`.
+        block: makes f_n for a number of channels, such as `PreActivation`.
+        channels: channels of the features.
+        depth: number of layers.
+        entry: a module before the layers, such as `Transition`.
+    """
+
+    def __init__(self, linear: Block, block: Block, channels: int, depth: int, entry: nn.Module | None = None) -> None:
+        term = Semilinear(_layered(linear, channels, depth), _layered(block, channels, depth))
+        super().__init__(term, range(depth + 1), channels, Identity(), entry)
 
 
 class ContinuousStage(Stage):

@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 
+import torch
+
+from ..interpolation import hermite
+from ..states import each, leaves, like
 from ..terms import Term
-from ..types import Carry, State, Time
+from ..types import VF, Carry, Control, State, Tensor, Time
 from .base import Solver, SolverInfo, Step
 from .tableau import Tableau
 
-__all__ = ["RK4", "Dopri5", "Euler", "ExplicitRungeKutta", "Heun", "Midpoint"]
+__all__ = [
+    "RK4",
+    "RK38",
+    "SSPRK3",
+    "Euler",
+    "ExplicitRungeKutta",
+    "Heun",
+    "Midpoint",
+    "Ralston",
+    "cubic",
+]
 
 
 class ExplicitRungeKutta(Solver):
@@ -34,8 +49,46 @@ class ExplicitRungeKutta(Solver):
             y = term.advance(y0, row, stages, control)
             stages.append(term.vf(t0 + node * (t1 - t0), y))
         y1 = y if tableau.fsal else term.advance(y0, tableau.b, stages, control)
-        error = None if tableau.b_error is None else term.increment(tableau.b_error, stages, control)
-        return Step(y1, None if carry is None else stages[-1], error)
+        error = _error(tableau, term, stages, control)
+        return Step(y1, None if carry is None else stages[-1], error, tuple(stages))
+
+    def dense(self, term: Term, t0: Time, t1: Time, y0: State, step: Step) -> tuple[State, ...]:
+        """The method's own continuous extension, or Hermite's cubic, from the stages of the step."""
+        tableau = self.tableau
+        if tableau.dense is None:
+            return cubic(term, t0, t1, y0, step)
+        stages, control = list(step.slopes), term.control(t0, t1)
+        for row in tableau.extra:
+            y = term.advance(y0, row, stages, control)
+            stages.append(term.vf(t0 + sum(row) * (t1 - t0), y))
+        return y0, *(term.increment(power, stages, control) for power in zip(*tableau.dense, strict=True))
+
+
+def cubic(term: Term, t0: Time, t1: Time, y0: State, step: Step) -> tuple[State, ...]:
+    """Hermite's cubic over a step whose first slope is the field at its start; one evaluation, at the end."""
+    control = term.control(t0, t1)
+    return hermite(y0, step.y, *(term.prod(vf, control) for vf in (step.slopes[0], term.vf(t1, step.y))))
+
+
+def _error(tableau: Tableau, term: Term, stages: Sequence[VF], control: Control) -> State | None:
+    if tableau.b_error is None:
+        return None
+    error = term.increment(tableau.b_error, stages, control)
+    if tableau.b_damp is None:
+        return error
+    size, other = _sizes(error), 0.1 * _sizes(term.increment(tableau.b_damp, stages, control))
+    whole = torch.hypot(size, other)
+    factor = torch.where(whole > 0, size / whole, 1.0)  # where both vanish, so does the error
+    return each(lambda leaf: leaf * like(factor.to(leaf.dtype), leaf), error)
+
+
+def _sizes(y: State) -> Tensor:
+    """The Euclidean norm of each sample, `(batch,)`; of the whole state where it has no axes."""
+    rows = [leaf.detach().flatten(1) if leaf.dim() > 1 else leaf.detach().unsqueeze(-1) for leaf in leaves(y)]
+    sizes: Tensor = torch.linalg.vector_norm(
+        torch.stack([torch.linalg.vector_norm(row, dim=-1) for row in rows]), dim=0
+    )
+    return sizes
 
 
 class Euler(ExplicitRungeKutta):
@@ -48,7 +101,7 @@ class Euler(ExplicitRungeKutta):
     """
 
     tableau = Tableau(c=(0.0,), a=((),), b=(1.0,))
-    info = SolverInfo(order=1, nfe_step=1, reference="Hairer, Nørsett & Wanner 1993, §I.7")
+    info = SolverInfo(order=1, nfe_step=1, stability=2.0, reference="Hairer, Nørsett & Wanner 1993, §I.7")
 
 
 class Midpoint(ExplicitRungeKutta):
@@ -61,26 +114,60 @@ class Midpoint(ExplicitRungeKutta):
     """
 
     tableau = Tableau(c=(0.0, 0.5), a=((), (0.5,)), b=(0.0, 1.0))
-    info = SolverInfo(order=2, nfe_step=2, reference="Runge 1895; Hairer, Nørsett & Wanner 1993, §II.1")
+    info = SolverInfo(order=2, nfe_step=2, stability=2.0, reference="Runge 1895; Hairer, Nørsett & Wanner 1993, §II.1")
 
 
 class Heun(ExplicitRungeKutta):
     """Heun's method, the explicit trapezoidal rule: y₁ = y₀ + h/2 (f(t₀, y₀) + f(t₁, y₀ + h f(t₀, y₀))).
 
     Order 2, two stages, two evaluations a step; the difference to Euler's method estimates the error.
-    Not to be confused with Heun's method of order 3, nor with Ralston's of order 2.
+    Not to be confused with Heun's method of order 3, nor with `Ralston`.
 
     Reference: Hairer, Nørsett & Wanner, Solving Ordinary Differential Equations I, §II.1.
     """
 
     tableau = Tableau(c=(0.0, 1.0), a=((), (1.0,)), b=(0.5, 0.5), b_error=(-0.5, 0.5))
-    info = SolverInfo(order=2, nfe_step=2, error_order=2, reference="Heun 1900; Hairer, Nørsett & Wanner 1993, §II.1")
+    info = SolverInfo(
+        order=2,
+        nfe_step=2,
+        error_order=2,
+        stability=2.0,
+        reference="Heun 1900; Hairer, Nørsett & Wanner 1993, §II.1",
+    )
+
+
+class Ralston(ExplicitRungeKutta):
+    """Ralston's method, y₁ = y₀ + h (1/4 f(t₀, y₀) + 3/4 f(t₀ + 2h/3, y₀ + 2h/3 f(t₀, y₀))).
+
+    Order 2, two stages, two evaluations a step; of all such methods the one with the least bound on its local error.
+    The difference to Euler's method estimates the error. Not to be confused with `Heun`, nor with Ralston's methods of
+    order 3 and 4.
+
+    Reference: Ralston, Runge–Kutta Methods with Minimum Error Bounds, Math. Comp. 16 (1962).
+    """
+
+    tableau = Tableau(c=(0.0, 2 / 3), a=((), (2 / 3,)), b=(1 / 4, 3 / 4), b_error=(-3 / 4, 3 / 4))
+    info = SolverInfo(order=2, nfe_step=2, error_order=2, stability=2.0, reference="Ralston 1962")
+
+
+class SSPRK3(ExplicitRungeKutta):
+    """The method of Shu and Osher, a convex combination of Euler steps: it keeps what Euler's method does not increase.
+
+    u₁ = E(y₀), u₂ = 3/4 y₀ + 1/4 E(u₁), y₁ = 1/3 y₀ + 2/3 E(u₂), where E(u) = u + h f(u). Order 3, three stages, three
+    evaluations a step; strong stability preserving for steps as long as those of Euler's method. Not to be confused
+    with Kutta's or Heun's methods of order 3, which do not have that property.
+
+    Reference: Shu & Osher, J. Comput. Phys. 77 (1988); Gottlieb, Shu & Tadmor, SIAM Review 43 (2001), eq. 4.2.
+    """
+
+    tableau = Tableau(c=(0.0, 1.0, 0.5), a=((), (1.0,), (1 / 4, 1 / 4)), b=(1 / 6, 1 / 6, 2 / 3))
+    info = SolverInfo(order=3, nfe_step=3, stability=2.51, reference="Shu & Osher 1988")
 
 
 class RK4(ExplicitRungeKutta):
     """The classical Runge–Kutta method, with weights (1, 2, 2, 1)/6.
 
-    Order 4, four stages, four evaluations a step. Not to be confused with the 3/8 rule, whose weights are
+    Order 4, four stages, four evaluations a step. Not to be confused with the 3/8 rule, `RK38`, whose weights are
     (1, 3, 3, 1)/8 and which some libraries call rk4.
 
     Reference: Kutta 1901; Hairer, Nørsett & Wanner, Solving Ordinary Differential Equations I, §II.1.
@@ -91,39 +178,22 @@ class RK4(ExplicitRungeKutta):
         a=((), (0.5,), (0.0, 0.5), (0.0, 0.0, 1.0)),
         b=(1 / 6, 1 / 3, 1 / 3, 1 / 6),
     )
-    info = SolverInfo(order=4, nfe_step=4, reference="Kutta 1901; Hairer, Nørsett & Wanner 1993, §II.1")
+    info = SolverInfo(order=4, nfe_step=4, stability=2.78, reference="Kutta 1901; Hairer, Nørsett & Wanner 1993, §II.1")
 
 
-class Dopri5(ExplicitRungeKutta):
-    """The method of Dormand and Prince, order 5 with an embedded one of order 4.
+class RK38(ExplicitRungeKutta):
+    """Kutta's 3/8 rule, with weights (1, 3, 3, 1)/8.
 
-    Order 5, seven stages, six evaluations a step after the first (the last stage is the next step's first); on a
-    layered term, where the next layer's field is another, seven. The usual choice under a `PID` controller.
-    Not to be confused with Dormand and Prince's method of order 8.
+    Order 4, four stages, four evaluations a step. Not to be confused with the classical `RK4`.
 
-    Reference: Dormand & Prince, J. Comput. Appl. Math. 6 (1980); Hairer, Nørsett & Wanner, §II.5, Table 5.2.
+    Reference: Kutta 1901; Hairer, Nørsett & Wanner, Solving Ordinary Differential Equations I, Table II.1.2.
     """
 
     tableau = Tableau(
-        c=(0.0, 1 / 5, 3 / 10, 4 / 5, 8 / 9, 1.0, 1.0),
-        a=(
-            (),
-            (1 / 5,),
-            (3 / 40, 9 / 40),
-            (44 / 45, -56 / 15, 32 / 9),
-            (19372 / 6561, -25360 / 2187, 64448 / 6561, -212 / 729),
-            (9017 / 3168, -355 / 33, 46732 / 5247, 49 / 176, -5103 / 18656),
-            (35 / 384, 0.0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84),
-        ),
-        b=(35 / 384, 0.0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84, 0.0),
-        b_error=(71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40),
+        c=(0.0, 1 / 3, 2 / 3, 1.0),
+        a=((), (1 / 3,), (-1 / 3, 1.0), (1.0, -1.0, 1.0)),
+        b=(1 / 8, 3 / 8, 3 / 8, 1 / 8),
     )
     info = SolverInfo(
-        order=5,
-        nfe_step=6,
-        nfe_start=1,
-        error_order=5,
-        fsal=True,
-        continuous_field=True,
-        reference="Dormand & Prince 1980; Hairer, Nørsett & Wanner 1993, Table II.5.2",
+        order=4, nfe_step=4, stability=2.78, reference="Kutta 1901; Hairer, Nørsett & Wanner 1993, Table II.1.2"
     )

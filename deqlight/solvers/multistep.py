@@ -41,7 +41,13 @@ class AB2(Solver):
     Reference: Hairer, Nørsett & Wanner, Solving Ordinary Differential Equations I, §III.1 and §III.5.
     """
 
-    info = SolverInfo(order=2, nfe_step=1, reference="Bashforth & Adams 1883; Hairer, Nørsett & Wanner 1993, §III.1")
+    info = SolverInfo(
+        order=2,
+        nfe_step=1,
+        stability=1.0,
+        steps=2,
+        reference="Bashforth & Adams 1883; Hairer, Nørsett & Wanner 1993, §III.1",
+    )
 
     def step(self, term: Term, t0: Time, t1: Time, y0: State, carry: Carry) -> Step:
         """One step; `carry` is the last field value and step."""
@@ -79,6 +85,7 @@ class LinearTwoStep(Solver, nn.Module):
         self.info = SolverInfo(
             order=2 if k == 1.0 and consistent else 1,
             nfe_step=1,
+            steps=2,
             uniform_steps=True,
             reference="Lu, Zhong, Li & Dong 2018, arXiv 1710.10121",
         )
@@ -126,7 +133,12 @@ class Leapfrog(ReversibleSolver):
     """
 
     info = SolverInfo(
-        order=2, nfe_step=1, reversible=True, uniform_steps=True, reference="Chang et al. 2018, arXiv 1709.03698"
+        order=2,
+        nfe_step=1,
+        steps=2,
+        reversible=True,
+        uniform_steps=True,
+        reference="Chang et al. 2018, arXiv 1709.03698",
     )
 
     def step(self, term: Term, t0: Time, t1: Time, y0: State, carry: Carry) -> Step:
@@ -159,6 +171,7 @@ class Stormer(ReversibleSolver):
     info = SolverInfo(
         order=2,
         nfe_step=1,
+        steps=2,
         derivative=2,
         reversible=True,
         uniform_steps=True,

@@ -7,21 +7,42 @@ on time at every stage, so that a stage evaluated at the wrong time shows as a l
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar, cast
 
 import torch
-from torch import nn
 
+from ..errors import InputError
 from ..solvers import SolverInfo
-from ..states import leaves, like
-from ..terms import ODETerm, Partitioned, Term
+from ..states import each, leaves
+from ..terms import DiagonalFlow, ODETerm, Partitioned, Semilinear, Split, Term
 from ..types import State, Tensor, Time
 
-__all__ = ["Problem", "first_order", "partitioned", "pendulum", "problem_for", "second_order"]
+__all__ = [
+    "Forced",
+    "Problem",
+    "SampleTerm",
+    "by_kind",
+    "partitioned",
+    "problem_for",
+    "split",
+]
 
-AMPLITUDES = (0.3, 0.4, 0.5)
-"""One for each sample: the batch of a problem holds three different solutions."""
+AMPLITUDES = (0.4, 0.8, 1.2)
+"""One for each sample: the batch of a problem holds three different solutions, from nearly linear to strongly not."""
+
+SPANS = (0.1, 0.5, 1.0, 1.0, 2.0, 2.0)
+"""How long a problem is, by the order that is looked for: longer where few steps suffice, shorter where many would be
+needed for an error below 1e-3."""
+
+HIGH_SPAN, HIGH_SCALE = 6.0, 0.4
+"""The same for higher orders, and the factor of their amplitudes: gentle, for their steps are long."""
+
+V = TypeVar("V")
+
+Curve = Callable[[Tensor], Tensor]
+"""A function of time: `(1 or batch, 1)` to `(1 or batch, n)`."""
 
 
 @dataclass(frozen=True)
@@ -33,82 +54,139 @@ class Problem:
     t1: float
     exact: Callable[[float], State]
 
+    @property
+    def y0(self) -> State:
+        """The state at `t0`."""
+        return self.exact(self.t0)
 
-class _First(nn.Module):
-    """y' = tanh(y₂), −tanh(y₁) and forcing, with solution a·(sin(1.3t + 0.4), cos(0.9t))."""
+    def rows(self, index: Sequence[int]) -> Problem:
+        """The problem of some samples alone."""
+        places = torch.tensor(index)
+        return replace(
+            self,
+            term=self.term.rows(places),
+            exact=lambda t: each(lambda leaf: leaf[places], self.exact(t)),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Forced:
+    """The field a·speed(t) + r·(g(z) − g(a·along(t))), with a and r, `(batch, 1)`, those of each sample."""
 
     amplitude: Tensor
+    speed: Curve
+    along: Curve
+    g: Callable[[Tensor], Tensor]
+    rates: Tensor
 
-    def __init__(self, amplitude: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("amplitude", amplitude)
+    def __call__(self, t: Time, z: State) -> Tensor:
+        """The field's value, shaped as `z` `(batch, n)`."""
+        (leaf,) = leaves(z)
+        s = torch.as_tensor(t, dtype=leaf.dtype).reshape(-1, 1)
+        a = self.amplitude
+        return a * self.speed(s) + self.rates * (self.g(leaf) - self.g(a * self.along(s)))
 
-    def exact(self, t: Time) -> Tensor:
-        s = torch.as_tensor(t, dtype=self.amplitude.dtype).reshape(-1, 1)
-        return self.amplitude * torch.cat([torch.sin(1.3 * s + 0.4), torch.cos(0.9 * s)], 1)
+    def rows(self, index: Tensor) -> Forced:
+        """The field of the samples `index` alone."""
+        return replace(self, amplitude=self.amplitude[index], rates=self.rates[index])
 
-    def forward(self, t: Time, y: Tensor) -> Tensor:
-        s = torch.as_tensor(t, dtype=self.amplitude.dtype).reshape(-1, 1)
-        speed = self.amplitude * torch.cat([1.3 * torch.cos(1.3 * s + 0.4), -0.9 * torch.sin(0.9 * s)], 1)
-        return speed + _turn(y) - _turn(self.exact(t))
-
-
-class _Half(nn.Module):
-    """One half of a partitioned problem: x' = sign · sin(z) and forcing, where x should be `exact`, z `other`."""
-
-    def __init__(self, sign: float, speed: Callable[[Tensor], Tensor], other: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.sign, self.speed, self.other = sign, speed, other
-
-    def forward(self, t: Time, z: Tensor) -> Tensor:
-        s = like(t, z) if isinstance(t, Tensor) else torch.full_like(z[:1], t)
-        s = torch.as_tensor(s)
-        return self.speed(s) + self.sign * (torch.sin(z) - torch.sin(self.other(s)))
+    def exact(self, t: float) -> Tensor:
+        """a·along(t), `(batch, n)`."""
+        return self.amplitude * self.along(torch.full((1, 1), t, dtype=self.amplitude.dtype))
 
 
-def first_order(dtype: torch.dtype = torch.float64, end: float = 2.0) -> Problem:
-    """dy/dt = f(t, y) with `y` `(3, 2)`, from 0 to `end`."""
-    field = _First(torch.tensor(AMPLITUDES, dtype=dtype)[:, None])
-    return Problem(ODETerm(field), 0.0, end, field.exact)
+class SampleTerm(ODETerm):
+    """An `ODETerm` whose field holds something of each sample, and says by its `rows` what some of them have."""
+
+    def rows(self, index: Tensor) -> SampleTerm:
+        """The term of the samples `index` alone."""
+        return self._replace(field=cast(Forced, self.field).rows(index))
 
 
-def second_order(dtype: torch.dtype = torch.float64) -> Problem:
-    """d²y/dt² = F(t, y) with `y` `(3, 1)` and solution a·cos πt, at rest at both ends."""
-    a = torch.tensor(AMPLITUDES, dtype=dtype)[:, None]
-
-    def exact(t: float | Tensor) -> Tensor:
-        return a * torch.cos(math.pi * torch.as_tensor(t, dtype=dtype))
-
-    def force(t: Time, y: State) -> State:
-        s = exact(t)
-        return -(math.pi**2) * s - torch.sin(leaves(y)[0]) + torch.sin(s)
-
-    return Problem(ODETerm(force), 0.0, 1.0, exact)
+def first_order(dtype: torch.dtype, span: float, scale: float) -> Problem:
+    """dy/dt = f(t, y), with `y` `(3, 2)`."""
+    field = _forced(dtype, scale, _speed, _curve, _turn)
+    return Problem(SampleTerm(field), 0.0, span, field.exact)
 
 
-def partitioned(dtype: torch.dtype = torch.float64) -> Problem:
+def second_order(dtype: torch.dtype, span: float, scale: float) -> Problem:
+    """d²y/dt² = F(t, y) with `y` `(3, 1)` and solution a·cos πt, at rest at both ends; gentle, for it is fast."""
+    force = _forced(dtype, HIGH_SCALE, lambda s: -(math.pi**2) * _cosine(s), _cosine, lambda y: -torch.sin(y))
+    return Problem(SampleTerm(force), 0.0, 1.0, force.exact)
+
+
+def partitioned(dtype: torch.dtype, span: float, scale: float) -> Problem:
     """dq/dt = v(t, p), dp/dt = F(t, q), each `(3, 1)`, with solution q = a·sin(1.2t), p = a·cos(0.8t)."""
-    a = torch.tensor(AMPLITUDES, dtype=dtype)[:, None]
-    velocity = _Half(1.0, lambda t: a * 1.2 * torch.cos(1.2 * t), lambda t: a * torch.cos(0.8 * t))
-    force = _Half(-1.0, lambda t: a * -0.8 * torch.sin(0.8 * t), lambda t: a * torch.sin(1.2 * t))
-
-    def exact(t: float) -> State:
-        s = torch.as_tensor(t, dtype=dtype)
-        return a * torch.sin(1.2 * s), a * torch.cos(0.8 * s)
-
-    return Problem(Partitioned(velocity, force), 0.0, 1.0, exact)
+    velocity = _forced(dtype, scale, lambda s: 1.2 * torch.cos(1.2 * s), lambda s: torch.cos(0.8 * s), torch.sin)
+    force = _forced(
+        dtype, scale, lambda s: -0.8 * torch.sin(0.8 * s), lambda s: torch.sin(1.2 * s), lambda q: -torch.sin(q)
+    )
+    term = Partitioned(SampleTerm(velocity), SampleTerm(force))
+    return Problem(term, 0.0, span, lambda t: (force.exact(t), velocity.exact(t)))
 
 
-def pendulum() -> Term:
-    """The Hamiltonian system H = p²/2 − cos q."""
-    return Partitioned(lambda t, p: p, lambda t, q: -torch.sin(torch.as_tensor(q)))
+def split(dtype: torch.dtype, span: float, scale: float) -> Problem:
+    """dy/dt = turning + pulling back three times as fast, both nonlinear and both forced, with `y` `(3, 2)`."""
+    easy = _forced(dtype, scale, lambda s: _speed(s) - _push(s), _curve, _turn)
+    stiff = _forced(dtype, scale, _push, _curve, lambda y: -3.0 * torch.tanh(y))
+    return Problem(Split(SampleTerm(easy), SampleTerm(stiff)), 0.0, span, easy.exact)
+
+
+def semilinear(dtype: torch.dtype, span: float, scale: float) -> Problem:
+    """dy/dt = L y + f(t, y) with L = diag(−1, −3) and `y` `(3, 2)`."""
+    rates = torch.tensor([-1.0, -3.0], dtype=dtype)
+    field = _forced(dtype, scale, lambda s: _speed(s) - rates * _curve(s), _curve, _turn)
+    return Problem(Semilinear(DiagonalFlow(rates), SampleTerm(field)), 0.0, span, field.exact)
+
+
+SMOOTH: Mapping[type, Callable[[torch.dtype, float, float], Problem]] = {
+    Term: first_order,
+    ODETerm: first_order,
+    Partitioned: partitioned,
+    Split: split,
+    Semilinear: semilinear,
+}
 
 
 def problem_for(info: SolverInfo, dtype: torch.dtype = torch.float64) -> Problem:
-    """The problem of the kind that a solver says it integrates; shorter for order 1, which needs many steps."""
-    if info.derivative == 2:
-        return second_order(dtype)
-    return partitioned(dtype) if info.terms == (Partitioned,) else first_order(dtype, 1.0 if info.order == 1 else 2.0)
+    """The smooth problem of the kind that a solver says it integrates."""
+    make = second_order if info.derivative == 2 else by_kind(info, SMOOTH)
+    low = info.order <= len(SPANS)
+    return make(dtype, *((SPANS[info.order - 1], 1.0) if low else (HIGH_SPAN, HIGH_SCALE)))
+
+
+def by_kind(info: SolverInfo, table: Mapping[type, V]) -> V:
+    """The table's entry for the first kind of term that a solver names and the table has.
+
+    Raises:
+        InputError: if there is none.
+    """
+    for kind in info.terms:
+        if kind in table:
+            return table[kind]
+    got, known = (", ".join(kind.__name__ for kind in kinds) for kinds in (info.terms, table))
+    raise InputError(f"the kit got a solver for {got}; it has problems for {known}: measure yours with a Problem")
+
+
+def _forced(dtype: torch.dtype, scale: float, speed: Curve, along: Curve, g: Callable[[Tensor], Tensor]) -> Forced:
+    a = scale * torch.tensor(AMPLITUDES, dtype=dtype)[:, None]
+    return Forced(a, speed, along, g, torch.ones_like(a))
+
+
+def _curve(s: Tensor) -> Tensor:
+    return torch.cat([torch.sin(1.3 * s + 0.4), torch.cos(0.9 * s)], 1)
+
+
+def _speed(s: Tensor) -> Tensor:
+    return torch.cat([1.3 * torch.cos(1.3 * s + 0.4), -0.9 * torch.sin(0.9 * s)], 1)
+
+
+def _push(s: Tensor) -> Tensor:
+    return torch.cat([torch.cos(2.0 * s), torch.sin(1.7 * s)], 1)
+
+
+def _cosine(s: Tensor) -> Tensor:
+    return torch.cos(math.pi * s)
 
 
 def _turn(y: Tensor) -> Tensor:

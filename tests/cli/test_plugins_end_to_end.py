@@ -62,4 +62,7 @@ def test_the_healthy_one_trains_and_what_it_builds_on_stays_a_choice(plugins):
         assert done.returncode == 0, done.stderr
     done = deqlight("fit", "-c", "resnet_digits", "--model.net.solver", "Heunn", folder=plugins)
     assert done.returncode == 2
-    assert "did you mean Heun?" in done.stderr and "Mine" in done.stderr and "Other" not in done.stderr
+    assert "did you mean Heun?" in done.stderr
+    done = deqlight("fit", "-c", "resnet_digits", "--model.net.solver", "Zzz", folder=plugins)  # near to none: all
+    assert done.returncode == 2
+    assert "Mine" in done.stderr and "Other" not in done.stderr

@@ -59,7 +59,7 @@ def test_one_clock():
     loops = [
         p.name
         for p in SOURCES
-        if re.search(r"while self\.alive|for .* in .*pairwise\(times\)|for n in range\(len\(times", p.read_text())
+        if re.search(r"while .*running|for .* in .*pairwise\(times\)|for n in reversed\(steps\)", p.read_text())
     ]
     assert loops == ["integrate.py"]
 

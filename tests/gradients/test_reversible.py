@@ -203,7 +203,7 @@ def test_autocasting_is_restored():
 
 @pytest.mark.parametrize("solver", [Euler(), Dopri5()], ids=repr)
 def test_a_solver_that_cannot_be_undone_is_refused_with_those_that_can(solver):
-    with pytest.raises(InputError, match=r"no unstep; use one of Leapfrog.* Stormer, SymplecticEuler, Verlet"):
+    with pytest.raises(InputError, match=r"no unstep; use one of .*Leapfrog.* Stormer, SymplecticEuler, Verlet"):
         solve(layered(2), torch.ones(1, 4), [0, 1, 2], solver=solver, gradient=Reversible())
 
 

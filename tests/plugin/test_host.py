@@ -226,7 +226,7 @@ def test_unknown_names_get_the_nearest_the_list_and_the_absent(garden):
     garden.plant("bad", "1 / 0")
     found, _ = load_with_warnings()
     with pytest.raises(
-        ConfigError, match=r"no solver is called 'huen'; did you mean Heun\? accepted: AB2, .*; plugin bad .* failed"
+        ConfigError, match=r"no solver is called 'huen'; did you mean Heun\? accepted: AB1, .*; plugin bad .* failed"
     ):
         found.find("deqlight_solvers", "huen")
     with pytest.raises(ConfigError, match=r"'solvers'.*accepted: deqlight_controllers"):

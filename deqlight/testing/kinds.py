@@ -1,0 +1,80 @@
+"""Station: the measuring bench, its instruments. Whether states come out of a step as what they went in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from ..saveat import SaveAt
+from ..solvers import Solver
+from ..solving import solve
+from ..states import each, leaves
+from ..terms import DiagonalFlow, ODETerm, Partitioned, Semilinear, Split, Term
+from ..types import State, Time
+from .problems import by_kind
+from .trial import converted, stepped
+
+__all__ = ["changed_kinds"]
+
+GRID = (0.0, 0.25, 0.5)
+
+SHAPES = ((), (3,), (2, 3, 4, 5), (0, 2))
+"""A number without a batch, a batch of numbers, of images, and an empty one of pairs."""
+
+
+@torch.no_grad()
+def changed_kinds(solver: Solver) -> list[str]:
+    """The states whose type, dtype, shape or device a short solve changes, in words; none, if all is well."""
+    term = by_kind(solver.info, TERMS)
+    changed = [
+        f"{_told(y0)} became {_told(y1)}"
+        for y0 in _states(solver)
+        if _told(y1 := _solved(solver, term, y0)) != _told(y0)
+    ]
+    if solver.info.nfe_step is not None:  # on the meta device, which has no numbers: tensors made elsewhere show
+        (y0,) = _shaped(solver, (3, 2), dtype=torch.float64, device="meta")
+        y1 = stepped(solver, term, y0, GRID).y
+        changed += [f"{_told(y0)} became {_told(y1)}"] if _told(y1) != _told(y0) else []
+    return changed
+
+
+def _states(solver: Solver) -> Iterator[State]:
+    for shape in SHAPES:
+        yield from _shaped(solver, shape, dtype=torch.float32)
+    yield from _shaped(solver, (3, 2), dtype=torch.float64)
+    if torch.accelerator.is_available():
+        yield from _shaped(solver, (3, 2), dtype=torch.float32, device=torch.accelerator.current_accelerator())
+    if not {Partitioned, Semilinear} & set(solver.info.terms):  # their parts are of one shape, or one part alone
+        yield torch.full((3, 2), 0.5, dtype=torch.float32), torch.full((3, 4, 1), 0.5, dtype=torch.float64)
+
+
+def _solved(solver: Solver, term: Term, y0: State) -> State:
+    own = converted(solver, leaves(y0)[0].dtype)
+    return solve(term, y0, GRID, solver=own, saveat=SaveAt(final=True)).y1
+
+
+def _shaped(solver: Solver, shape: Sequence[int], **kind: Any) -> Iterator[State]:
+    y = torch.full(shape, 0.5, **kind)
+    yield (y, y.clone()) if Partitioned in solver.info.terms else y
+
+
+def _told(y: State) -> str:
+    parts = [
+        f"{str(leaf.dtype).removeprefix('torch.')} {tuple(leaf.shape)} on {leaf.device.type}" for leaf in leaves(y)
+    ]
+    return f"({', '.join(parts)})" if isinstance(y, tuple) else parts[0]
+
+
+def _decay(t: Time, y: State) -> State:
+    return each(torch.neg, y)
+
+
+TERMS: Mapping[type, Term] = {
+    Term: ODETerm(_decay),
+    ODETerm: ODETerm(_decay),
+    Partitioned: Partitioned(lambda t, p: p, _decay),
+    Split: Split(_decay, _decay),
+    Semilinear: Semilinear(DiagonalFlow(torch.tensor(-1.0)), _decay),
+}

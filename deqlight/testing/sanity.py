@@ -1,0 +1,53 @@
+"""Station: the measuring bench, before measuring. Whether what `info` claims can be meant."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from ..solvers import Solver, SolverInfo
+from ..terms import Term
+
+__all__ = ["nonsense"]
+
+
+def nonsense(solver: Solver) -> str:
+    """What is wrong with a solver's `info`, in words; empty if it can be measured."""
+    info = getattr(solver, "info", None)  # what is checked may lack it
+    if not isinstance(info, SolverInfo):
+        return f"info is {info!r}; it must be a SolverInfo(order=…, nfe_step=…)"
+    return "; ".join((*_numbers(info), *_kinds(info)))
+
+
+def _numbers(info: SolverInfo) -> Iterator[str]:
+    order = info.order if _whole(info.order, 1) else 1
+    for name, value, low, high in (
+        ("order", info.order, 1, None),
+        ("nfe_step", info.nfe_step or 1, 1, None),
+        ("nfe_start", info.nfe_start, 0, None),
+        ("steps", info.steps, 1, None),
+        ("derivative", info.derivative, 1, 2),
+        ("error_order", order if info.error_order is None else info.error_order, 1, order + 1),
+        ("stiff_order", 0 if info.stiff_order is None else info.stiff_order, 0, order + 1),
+        ("dense_order", order if info.dense_order is None else info.dense_order, 1, order + 1),
+    ):
+        if not _whole(value, low, high):
+            limits = f"at least {low}" if high is None else f"from {low} to {high}"
+            yield f"{name} is {value!r}; it must be a whole number {limits}"
+    stability = 1.0 if info.stability is None else info.stability
+    if not isinstance(stability, int | float) or math.isnan(stability) or stability <= 0:
+        yield f"stability is {stability!r}; it must be positive, inf, or None"
+
+
+def _kinds(info: SolverInfo) -> Iterator[str]:
+    kinds = info.terms
+    if info.fsal and not (info.continuous_field and info.nfe_start):
+        yield "fsal is claimed without continuous_field and nfe_start=1: the first of all first stages costs one more"
+    if not kinds or not all(isinstance(kind, type) and issubclass(kind, Term) for kind in kinds):
+        yield f"terms is {kinds!r}; it must name at least one kind of Term"
+    if not isinstance(info.reference, str):
+        yield f"reference is {info.reference!r}; it must say where the method is published"
+
+
+def _whole(value: object, low: int, high: int | None = None) -> bool:
+    return isinstance(value, int) and value >= low and (high is None or value <= high)
