@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .saveat import SaveAt
     from .solution import Solution, Stats, record
     from .solving import solve
-    from .terms import Layered, ODETerm, Partitioned, Term
+    from .terms import Layered, ODETerm, Partitioned, Semilinear, Split, Term
 
 _HOME = {
     "DeqlightError": "errors",
@@ -27,9 +27,23 @@ _HOME = {
     "Layered": "terms",
     "ODETerm": "terms",
     "Partitioned": "terms",
+    "Semilinear": "terms",
+    "Split": "terms",
     "Term": "terms",
 }
-_PACKAGES = ("controllers", "data", "fields", "gradients", "nets", "plugin", "solvers", "tasks", "terms", "testing")
+_PACKAGES = (
+    "controllers",
+    "data",
+    "fields",
+    "gradients",
+    "nets",
+    "plugin",
+    "policies",
+    "solvers",
+    "tasks",
+    "terms",
+    "testing",
+)
 
 __all__ = [
     "DeqlightError",
@@ -38,8 +52,10 @@ __all__ = [
     "ODETerm",
     "Partitioned",
     "SaveAt",
+    "Semilinear",
     "Solution",
     "SolverFailure",
+    "Split",
     "Stats",
     "Term",
     "__version__",

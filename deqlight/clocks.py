@@ -18,6 +18,9 @@ STRETCH = 1.01
 UNDERFLOW = 10 * np.finfo(np.float64).eps
 """Smallest step relative to the time it starts from: below it, t + dt and t are the same number."""
 
+NEAR_ZERO = 1e-18
+"""Times below this, relative to the length of the solve, count as this: at zero any step would be long enough."""
+
 HINT_NAN = (
     "Look at the field at that time for those samples: a division, a logarithm, weights that diverged, a step too long."
 )
@@ -117,7 +120,7 @@ class Clocks:
     def failures(self, trial: Trial, errors: Array, converged: Bools, field: str) -> list[tuple[Bools, SolverFailure]]:
         """The running clocks that cannot go on, and why; after `advance`. `field` names what may be to blame."""
         on, accept = self.running, errors <= 1
-        unresolved = self.dt[on] < UNDERFLOW * np.maximum(np.abs(self.t[on]), self.span[on] * 1e-3)
+        unresolved = self.dt[on] < UNDERFLOW * np.maximum(np.abs(self.t[on]), self.span[on] * NEAR_ZERO)
         shortest = np.abs(trial.end - trial.t) <= self.controller.dtmin * (1 + UNDERFLOW)
         done = accept & trial.lands & (self.goal[on] == self.stops.last[on])
         stuck = ~done & (unresolved | (~accept & shortest))

@@ -11,7 +11,7 @@ import torch
 from .errors import InputError, NoConvergence
 from .types import Tensor
 
-__all__ = ["Dense", "Inverse", "Krylov", "Linearisation", "gmres", "solved"]
+__all__ = ["Factorised", "Inverse", "Krylov", "Linearisation", "gmres", "solved"]
 
 DEPTH, CYCLES = 40, 10
 """Length of the Krylov basis, and how often it is built anew."""
@@ -104,7 +104,7 @@ class Inverse(ABC):
         """M⁻ᵀ r, both `(batch, stages, n)`."""
 
 
-class Dense(Inverse):
+class Factorised(Inverse):
     """The inverse by factorisation.
 
     Args:
@@ -116,7 +116,7 @@ class Dense(Inverse):
         self.factors, self.pivots = factors, pivots
 
     @classmethod
-    def of(cls, jacobians: Tensor, a: Tensor) -> Dense:
+    def of(cls, jacobians: Tensor, a: Tensor) -> Factorised:
         """From the Jacobians of the blocks `(batch, stages, n, n)`."""
         batch, s, n, _ = jacobians.shape
         coupled = torch.einsum("ij,bikl->bikjl", a, jacobians).reshape(batch, s * n, s * n)

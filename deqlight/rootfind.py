@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeAlias
 import torch
 
 from .errors import InputError
-from .linear import Dense, Inverse, Krylov, Linearisation, solved
+from .linear import Factorised, Inverse, Krylov, Linearisation, solved
 from .states import tree_map
 from .types import Tensor
 
@@ -56,7 +56,7 @@ class Root(NamedTuple):
     """Evaluations of g for each sample, `(batch,)` of int64 on the CPU."""
     converged: Tensor
     """`(batch,)` of bool on the CPU."""
-    inverse: Dense | None
+    inverse: Factorised | None
     """The last factorisation of each sample, for the next equation; None where there is none."""
     differentiable: bool
     """Whether autograd was on and g depends on more that needs a gradient than its argument."""
@@ -125,7 +125,7 @@ class Newton:
 
     def inverse(self, at: Linearisation, a: Tensor, within: float) -> Inverse:
         """The inverse of 1 − a ∂g/∂z at a linearisation: factorised, or by GMRES to a relative residual."""
-        return Dense.of(at.jacobians(), a) if self.factorises(at.z) else Krylov(at, a, within)
+        return Factorised.of(at.jacobians(), a) if self.factorises(at.z) else Krylov(at, a, within)
 
 
 class Search:
@@ -149,8 +149,8 @@ class Search:
         tolerance: Tensor | None,
         safe: Tensor,
         guess: Tensor | None = None,
-        inverse: Dense | None = None,
-        index: Tensor | None = None,
+        inverse: Factorised | None = None,
+        alive: Tensor | None = None,
     ) -> Root:
         """Solve u = g(base + a u) for each sample.
 
@@ -160,15 +160,15 @@ class Search:
             safe: where to begin if `guess` does not serve, `(batch, stages, n)`.
             guess: where to begin.
             inverse: a factorisation near the root, to begin with.
-            index: the samples to solve for; None for all. The others count as not converged.
+            alive: which samples to solve for, `(batch,)` of bool; None for all. The others count as not converged.
         """
         self.evaluations = torch.zeros(len(base), dtype=torch.int64)
         self.converged = torch.zeros(len(base), dtype=torch.bool)
-        self.factorises, self.done = self.newton.factorises(safe), list[_Rows]()
+        self.factorises, self.whole, self.ended = self.newton.factorises(safe), alive is None, list[_Rows]()
         rows = self._start(base.detach(), tolerance, safe.detach(), guess, inverse)
-        self.whole = index is None
-        if index is not None:
-            rows = tree_map(lambda leaf: leaf[index], rows)
+        if alive is not None:
+            self.ended.append(tree_map(lambda leaf: leaf[~alive], rows))
+            rows = tree_map(lambda leaf: leaf[alive], rows)
         for _ in range(self.newton.max_iterations):
             if not len(rows.samples):
                 break
@@ -176,10 +176,15 @@ class Search:
         return self._gather(rows, safe)
 
     def _start(
-        self, base: Tensor, tolerance: Tensor | None, safe: Tensor, guess: Tensor | None, inverse: Dense | None
+        self, base: Tensor, tolerance: Tensor | None, safe: Tensor, guess: Tensor | None, inverse: Factorised | None
     ) -> _Rows:
-        batch, empty = len(base), base.new_empty(len(base), 0)
+        batch, empty, size = len(base), base.new_empty(len(base), 0), safe.shape[1] * safe.shape[2]
         no = torch.zeros(batch, dtype=torch.bool, device=base.device)
+        if inverse is None and self.factorises:  # renewed before it serves
+            pivots = torch.ones(batch, size, dtype=torch.int32, device=base.device)
+            inverse, stale = Factorised(base.new_zeros(batch, size, size), pivots), ~no
+        else:
+            stale = no
         return _Rows(
             samples=torch.arange(batch, device=base.device),
             base=base[:, None],
@@ -189,7 +194,7 @@ class Search:
             residual=base.new_zeros(batch),
             damping=base.new_full((batch,), 0.0 if guess is None else 1.0),
             begun=no,
-            stale=~no if inverse is None and self.factorises else no,
+            stale=stale,
             fresh=no,
             factors=empty if inverse is None else inverse.factors,
             pivots=empty if inverse is None else inverse.pivots,
@@ -222,7 +227,7 @@ class Search:
         """The correction at the trial: with the old factorisation, simplified; by GMRES, Newton's own."""
         if not self.factorises:
             return -Krylov(at, self.a, FORCING).solve(r)
-        return -Dense(rows.factors, rows.pivots).solve(r)
+        return -Factorised(rows.factors, rows.pivots).solve(r)
 
     def _judge(self, rows: _Rows, trial: Tensor, z: Tensor, r: Tensor, correction: Tensor) -> tuple[Tensor, _Rows]:
         """What becomes of each sample, as a code, and where it goes on."""
@@ -265,7 +270,7 @@ class Search:
 
     def _refresh(self, rows: _Rows, at: Linearisation, r: Tensor, which: Tensor) -> _Rows:
         """New factorisations and corrections, at the trials that were just accepted."""
-        inverse, yes = Dense.of(at.jacobians()[which], self.a), torch.ones_like(which, dtype=torch.bool)
+        inverse, yes = Factorised.of(at.jacobians()[which], self.a), torch.ones_like(which, dtype=torch.bool)
         return rows._replace(
             factors=rows.factors.index_copy(0, which, inverse.factors),
             pivots=rows.pivots.index_copy(0, which, inverse.pivots),
@@ -296,19 +301,19 @@ class Search:
         good = codes[codes > REFRESH] == DONE
         self.converged[ended.samples.cpu()] = good.cpu()
         u = torch.where(good[:, None, None], ended.u + ended.delta, torch.nan)
-        self.done.append(ended._replace(u=u))
+        self.ended.append(ended._replace(u=u))
         self.whole = False
         rest: _Rows = tree_map(lambda leaf: leaf[codes <= REFRESH], rows)
         return rest
 
     def _gather(self, rows: _Rows, safe: Tensor) -> Root:
         """All samples again, in order; those that are still going did not converge."""
-        parts = [*self.done, rows]
+        parts = [*self.ended, rows]
         order = torch.argsort(torch.cat([part.samples for part in parts]))
         u, factors, pivots = (
             torch.cat([getattr(part, name) for part in parts])[order] for name in ("u", "factors", "pivots")
         )
-        inverse = Dense(factors, pivots) if self.factorises else None
+        inverse = Factorised(factors, pivots) if self.factorises else None
         return Root(u, self.evaluations, self.converged, inverse, self.differentiable)
 
 

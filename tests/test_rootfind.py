@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from deqlight.errors import InputError, NoConvergence
-from deqlight.linear import Dense, Krylov, Linearisation, gmres
+from deqlight.linear import Factorised, Krylov, Linearisation, gmres
 from deqlight.rootfind import Newton, Search, implicit
 
 EPS = torch.finfo(torch.float64).eps
@@ -180,7 +180,9 @@ def test_jacobians_and_products_with_them():
     assert torch.allclose(at.pulled(v), torch.einsum("bsij,bsi->bsj", jacobian, v))
 
 
-@pytest.mark.parametrize("g", [lambda z: torch.ones_like(z), lambda z: 3 * z, lambda z: 0 * z + 1], ids=str)
+@pytest.mark.parametrize(
+    "g", [lambda z: torch.ones_like(z), lambda z: 3 * z, lambda z: 0 * z + 1], ids=["constant", "linear", "flat"]
+)
 def test_maps_that_are_constant_or_linear(g):
     at, v = linearised(g, torch.randn(2, 1, 3)), torch.randn(2, 1, 3)
     slope = float(at.jacobians()[0, 0, 0, 0])
@@ -192,7 +194,7 @@ def test_both_inverses_and_their_transposes():
     at = linearised(lambda z: torch.einsum("bsij,bsj->bsi", matrix, z), torch.randn(3, 2, 4))
     whole = torch.eye(8) - torch.einsum("ij,bikl->bikjl", a, matrix).reshape(3, 8, 8)
     r = torch.randn(3, 2, 4)
-    for inverse in (Dense.of(at.jacobians(), a), Krylov(at, a, 1e-14)):
+    for inverse in (Factorised.of(at.jacobians(), a), Krylov(at, a, 1e-14)):
         for found, of in ((inverse.solve(r), whole), (inverse.transposed(r), whole.transpose(1, 2))):
             assert torch.allclose(found.reshape(3, 8), torch.linalg.solve(of, r.reshape(3, 8)), rtol=1e-10)
 

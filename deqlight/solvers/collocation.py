@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from ..linear import Dense, Krylov, Linearisation
+from ..linear import Factorised, Krylov, Linearisation
 from ..states import combine
 from ..terms import Term
 from ..types import Carry, State, Tensor, Time
@@ -218,7 +218,7 @@ class RadauIIA5(Collocation):
         stages = Stages(self.newton, term, t0, t1, y0)
         start, a = stages.linearised(), self.coupling(stages.y0)
         jacobians = start.jacobians() if self.newton.factorises(carry.u) else None
-        inverse = None if jacobians is None else Dense.of(jacobians.expand(-1, len(a), -1, -1), a)
+        inverse = None if jacobians is None else Factorised.of(jacobians.expand(-1, len(a), -1, -1), a)
         guess = self._extrapolated(stages, carry) if term.continuous else None
         u, _ = stages.implicit(self.nodes.c, stages.y0, a, guess, inverse)
         error = self._error(start, jacobians, torch.einsum("ij,bjn->bin", a, u.detach()))
@@ -240,5 +240,5 @@ class RadauIIA5(Collocation):
         """(1 − J/μ)⁻¹ (h f(t₀, y₀) + Σ e_i (z_i − y₀))/μ, from the stage values less the start `(batch, 3, n)`."""
         first = start.value.detach()
         a = torch.full((1, 1), 1 / REAL, dtype=z.dtype, device=z.device)
-        inverse = Krylov(start, a, FILTERED) if jacobians is None else Dense.of(jacobians, a)
+        inverse = Krylov(start, a, FILTERED) if jacobians is None else Factorised.of(jacobians, a)
         return inverse.solve(weighted(ESTIMATE, z.unbind(1), first[:, 0])[:, None])[:, 0] / REAL

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import torch
 
-from ..linear import Dense, Linearisation
+from ..linear import Factorised, Linearisation
 from ..rootfind import Newton, Search, implicit
 from ..states import each, leaves, tree_map
 from ..terms import Compound, Term
@@ -118,9 +118,9 @@ class Stages:
         base: Tensor,
         a: Tensor,
         guess: Tensor | None = None,
-        inverse: Dense | None = None,
+        inverse: Factorised | None = None,
         term: Term | None = None,
-    ) -> tuple[Tensor, Dense | None]:
+    ) -> tuple[Tensor, Factorised | None]:
         """Stages that depend on themselves: u = prod(vf(t, base + a u), control).
 
         Args:
@@ -139,9 +139,9 @@ class Stages:
         back = torch.linalg.inv(a)
         start = (self.y0 - base)[:, None].expand(-1, len(nodes), -1)
         known = None if guess is None else torch.einsum("ij,bjn->bin", back, guess - base[:, None])
-        index = None if bool(self.converged.all()) else self.converged.nonzero()[:, 0].to(base.device)
+        alive = None if bool(self.converged.all()) else self.converged.to(base.device)
         search = Search(self.newton, g, a, eps)
-        root = search.run(base, self.tolerance, torch.einsum("ij,bjn->bin", back, start), known, inverse, index)
+        root = search.run(base, self.tolerance, torch.einsum("ij,bjn->bin", back, start), known, inverse, alive)
         calls = len(nodes) * cost(term)
         self.nfe += calls * root.evaluations
         self.converged &= root.converged
@@ -149,7 +149,7 @@ class Stages:
             return root.u, root.inverse
         self.nfe += calls * root.converged
         u, found = implicit(self.newton, g, base, a, root, eps)
-        return u, found if isinstance(found, Dense) else root.inverse
+        return u, found if isinstance(found, Factorised) else root.inverse
 
     def inner(self) -> Inner:
         """How it went."""

@@ -379,6 +379,29 @@ def test_measured_steps_shrink_where_the_iteration_fails(cls):
     assert float(y1) == pytest.approx(1 / (1 / 0.3 - 3.2), rel=5e-3)  # the blow-up magnifies errors by 625
 
 
+@pytest.mark.parametrize("dense", [64, 0], ids=["dense", "Krylov"])
+@pytest.mark.parametrize("cls", [Kvaerno3, Kvaerno5, RadauIIA5])
+def test_samples_that_fail_leave_the_others_alone(cls, dense):
+    """y' = y²: for 40 no stage has a solution, NaN is none; the others are as alone, in value and in cost."""
+    y0 = torch.tensor([[0.2], [40.0], [0.1], [math.nan]], requires_grad=True)
+    term, solver = ODETerm(lambda t, y: y**2), cls(dense=dense)
+    step = once(solver, term, y0)
+    assert step.inner.converged.tolist() == [True, False, True, False]
+    (grad,) = torch.autograd.grad(step.y[[0, 2]].sum(), y0)
+    for sample in (0, 2):
+        start = y0.detach()[sample : sample + 1].requires_grad_()
+        alone = once(solver, term, start)
+        assert torch.allclose(alone.y[0], step.y[sample], rtol=ROUNDED)
+        assert alone.inner.nfe[0] == step.inner.nfe[sample]
+        assert torch.allclose(torch.autograd.grad(alone.y.sum(), start)[0][0], grad[sample], rtol=1e-10)
+
+
+def test_tolerances_make_a_copy():
+    solver = RadauIIA5()
+    loose = solver.within(1e-3, 1e-3)
+    assert type(loose) is RadauIIA5 and solver.newton.rtol is None and loose.newton.rtol == 1e-3
+
+
 @pytest.mark.parametrize("cls", ALL)
 def test_senseless_sizes_are_refused(cls):
     with pytest.raises(InputError, match="dense=-1"):

@@ -169,7 +169,9 @@ def test_hooks_see_the_fields_of_both_parts_and_no_flow():
 
 
 @pytest.mark.parametrize(
-    "linear", [nn.Linear(2, 2), Layered([DiagonalFlow(torch.zeros(2)), nn.Linear(2, 2)]), lambda t, y: y], ids=str
+    "linear",
+    [nn.Linear(2, 2), Layered([DiagonalFlow(torch.zeros(2)), nn.Linear(2, 2)]), lambda t, y: y],
+    ids=["module", "layers", "function"],
 )
 def test_a_linear_part_whose_flow_is_unknown_is_refused(linear):
     with pytest.raises(InputError, match=r"it needs a LinearFlow, such as DiagonalFlow\(rates\) or MatrixFlow"):
