@@ -5,7 +5,7 @@ one thread; each solver is run over a range of tolerances, or of steps, and its 
 against the evaluations of the field and the seconds of process time (the least of three runs). References are SciPy's,
 at a tolerance far below all errors shown.
 
-    python benchmarks/work_precision.py [--quick] [--figure docs/explanation/work_precision.png]
+    python benchmarks/work_precision.py [--quick | --draw]
 """
 
 from __future__ import annotations
@@ -56,8 +56,10 @@ from deqlight.terms import MatrixFlow, Semilinear
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
+from matplotlib.ticker import NullFormatter
 
-ROOT = Path(__file__).parents[1]
+RESULTS = Path(__file__).with_suffix(".json")
+FIGURE = Path(__file__).parents[1] / "docs" / "explanation" / "work_precision.png"
 RUNS = 3
 CELLS = 32
 """Cells of the reaction–diffusion problem."""
@@ -233,7 +235,7 @@ def point(case: Case, solver: Solver, controller: Controller, runs: int) -> dict
     return {"error": float(error), "nfe": int(solution.stats.nfe[0]), "seconds": min(seconds)}
 
 
-def draw(results: dict[str, dict[str, list[dict[str, float]]]], path: Path) -> None:
+def draw(results: dict[str, dict[str, list[dict[str, float]]]]) -> None:
     """A row for each problem: error against evaluations, and against time."""
     figure, rows = plt.subplots(len(results), 2, figsize=(11, 3.6 * len(results)), sharey="row", squeeze=False)
     for row, (title, curves) in zip(rows, results.items(), strict=True):
@@ -243,19 +245,23 @@ def draw(results: dict[str, dict[str, list[dict[str, float]]]], path: Path) -> N
                 axes.loglog([p[key] for p in points], [p["error"] for p in points], **style)
             axes.set(xlabel=label)
             axes.grid(alpha=0.3)
+            axes.xaxis.set_minor_formatter(NullFormatter())
         row[0].set(ylabel="relative error at the end", title=title)
         row[1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
     figure.tight_layout()
-    figure.savefig(path, dpi=110)
+    figure.savefig(FIGURE, dpi=110)
 
 
 def main() -> None:
     """Measure, print, write the JSON and the figure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="three points a curve, timed once, nothing written")
-    parser.add_argument("--figure", type=Path, default=ROOT / "docs" / "explanation" / "work_precision.png")
+    parser.add_argument("--draw", action="store_true", help="measure nothing, draw what was measured last")
     given = parser.parse_args()
     torch.set_num_threads(1)
+    if given.draw:
+        draw(json.loads(RESULTS.read_text())["results"])
+        return
     results = {}
     for make in (orbit, driven_oscillator, pendulum, oregonator, reaction_diffusion):
         case = make()
@@ -272,9 +278,8 @@ def main() -> None:
         "torch": torch.__version__,
         "scipy": scipy.__version__,
     }
-    out = Path(__file__).with_suffix(".json")
-    out.write_text(json.dumps({"machine": machine, "results": results}, indent=1) + "\n")
-    draw(results, given.figure)
+    RESULTS.write_text(json.dumps({"machine": machine, "results": results}, indent=1) + "\n")
+    draw(results)
 
 
 if __name__ == "__main__":
