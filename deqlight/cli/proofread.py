@@ -161,7 +161,9 @@ class Reader:
         found = [cls for kind in kinds for cls in _descendants(kind) if _public(cls)]
         if any(kind in self.common for kind in kinds):
             aside = tuple(kind for kind in self.apart if kind not in kinds)
-            found = [cls for cls in found if self._ours(cls) and not issubclass(cls, aside)]
+            found = [cls for cls in found if not issubclass(cls, aside)]
+        if any(kind in self.common or self._ours(kind) for kind in kinds):
+            found = [cls for cls in found if self._ours(cls)]
         return {cls.__name__: cls for cls in found if not (cls in kinds and cls.__subclasses__())}
 
     def _ours(self, cls: type[Any]) -> bool:

@@ -33,7 +33,7 @@ def stage(info):
 def experiment(cls):
     info = next(iter(cls.examples())).info
     kind, parts = stage(info)
-    batch, rate = (64, 0.02) if info.stability == float("inf") else (32, 0.02)  # fewer batches where each costs more
+    batch, rate = (64, 0.05) if info.stability == float("inf") else (32, 0.02)  # fewer batches where each costs more
     net = {
         "stem": {"class_path": "ConvStem", "init_args": {"in_channels": 1, "channels": 8}},
         "stages": [{"class_path": kind, "init_args": {**parts, "channels": 8, "depth": 2}}],
