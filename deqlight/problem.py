@@ -16,7 +16,6 @@ from .saveat import SaveAt
 from .solution import Stats
 from .solvers import Solver
 from .states import as_float, each, leaves
-from .stops import Stops, own_stops, shared_stops
 from .terms import Term
 from .times import Array, OwnTimes, Places, Times, column
 from .types import Carry, State, Time
@@ -90,19 +89,7 @@ class Problem:
 
     def restarts(self) -> set[float]:
         """The times where the field jumps, so that a solver must begin anew."""
-        return set(self._jumps()) if self.term.continuous else set()
-
-    def stops(self) -> Stops:
-        """Where the clocks of this problem stop."""
-        marked = [self._marked(ts) for ts in self.lists()]
-        outputs, kept = [times for times, _ in marked], [marks for _, marks in marked]
-        extra = {*self._jumps(), *(self.controller.step_ts if isinstance(self.controller, AdaptiveSteps) else ())}
-        if isinstance(self.ts, OwnTimes):
-            return own_stops(self.ts, outputs, kept, extra, self.restarts())
-        low, high = min(outputs[0]), max(outputs[0])
-        extra = {t for t in extra if low < t < high}
-        clocks = self.batch if self.own_clocks else 1
-        return shared_stops(outputs[0], kept[0], extra, self.restarts(), self.batch, clocks)
+        return set(self.jumps()) if self.term.continuous else set()
 
     @property
     def ragged(self) -> bool:
@@ -143,19 +130,8 @@ class Problem:
         else:
             yield [as_float(t) for t in self.ts]
 
-    def _marked(self, ts: Sequence[float]) -> tuple[Sequence[float], Sequence[bool]]:
-        """Where to stop for the output, and whether the state there is kept."""
-        times, marks = list(ts), set(range(len(ts)))
-        if isinstance(self.controller, FixedSteps):
-            grid, places = self.controller.grid(ts)
-            times, marks = [as_float(t) for t in grid], set(places)
-        elif self.saveat.dense:
-            times, marks = [ts[0], ts[-1]], set()
-        if self.saveat.final:
-            marks = {len(times) - 1}
-        return times, [i in marks for i in range(len(times))]
-
-    def _jumps(self) -> tuple[float, ...]:
+    def jumps(self) -> tuple[float, ...]:
+        """The times where steps must end because of the term."""
         if isinstance(self.ts, OwnTimes):
             low, high = (float(f(self.ts.values)) if self.batch else 0.0 for f in (np.min, np.max))
         else:

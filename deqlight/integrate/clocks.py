@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from .controllers import AdaptiveSteps
-from .errors import MaxSteps, NoConvergence, NonFinite, SolverFailure, StepUnderflow
-from .solvers import Solver
+from ..controllers import AdaptiveSteps
+from ..errors import MaxSteps, NoConvergence, NonFinite, SolverFailure, StepUnderflow
+from ..solvers import Solver
+from ..times import Array, Places
 from .stops import Bools, Stops
-from .times import Array, Places
 
 __all__ = ["Clocks", "Trial", "stiffness_hint"]
 

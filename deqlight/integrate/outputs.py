@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from .interpolation import Segment, with_rows
-from .states import each, leaves
-from .times import Array, Places
-from .types import State
+from ..interpolation import Segment, with_rows
+from ..states import each, leaves
+from ..times import Array, Places
+from ..types import State
 
 __all__ = ["Outputs"]
 

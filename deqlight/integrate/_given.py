@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..controllers import AdaptiveSteps
 from ..states import finite_samples
 from ..times import Array
 from ..types import State
-from .base import AdaptiveSteps
 
 __all__ = ["Given"]
 

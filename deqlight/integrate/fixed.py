@@ -1,0 +1,139 @@
+"""Station: the clock, over a grid that is known beforehand."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+from ..errors import MaxSteps, NoConvergence, NonFinite, SolverFailure
+from ..interpolation import Dense, Segment, with_rows
+from ..problem import Path, Problem
+from ..solution import Stats, Tally
+from ..solvers import Step
+from ..states import as_float, each, finite_samples, is_finite
+from ..terms.replay import frozen_statistics
+from ..times import Array
+from ..types import Carry, State, Tensor, Time
+from .clocks import HINT_INNER, HINT_NAN
+
+__all__ = ["Fixed", "walk"]
+
+S = TypeVar("S")
+
+
+def walk(times: Sequence[Time], visit: Callable[[int, Time, Time, S], S], state: S, backward: bool = False) -> S:
+    """The loop over a fixed grid: `state = visit(n, t_n, t_n+1, state)` for every step, in either direction."""
+    steps = range(len(times) - 1)
+    for n in reversed(steps) if backward else steps:
+        state = visit(n, times[n], times[n + 1], state)
+    return state
+
+
+class Fixed:
+    """A solve over a grid that is known beforehand; `MaxSteps` at once if the grid is too long."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem, self.tally = problem, Tally()
+        self.term = problem.term.wrap(self.tally)
+        self.times, marks = problem.grid()
+        self.keep, self.restarts = set(marks), problem.restarts()
+        self.kept = [problem.y0] if 0 in self.keep else []
+        self.segments: list[Segment] = []
+        self.inner = torch.zeros(problem.batch, dtype=torch.int64)  # evaluations that samples made on their own
+        steps = len(self.times) - 1
+        if steps > problem.max_steps:
+            hint = f"Raise max_steps (now {problem.max_steps}) to at least {steps}, or take longer steps."
+            raise MaxSteps(f"the grid has {steps} steps", hint=hint)
+
+    def run(self) -> Path:
+        """Step from time to time, then look whether all numbers are finite."""
+        y1, carry = walk(self.times, self._visit, self._start())
+        if not torch.compiler.is_compiling() and not is_finite(y1):
+            raise self._first_failure()
+        batch = self.problem.batch
+        stats = Stats(
+            self.inner + self.tally.calls, torch.full((batch,), len(self.times) - 1), torch.zeros_like(self.inner)
+        )
+        ys = each(lambda *ys: torch.stack(ys), *self.kept) if len(self.kept) > 1 else each(lambda y: y[None], y1)
+        dense = Dense(self.segments, self.problem.host_ends) if self.problem.saveat.dense else None
+        return Path(ys, carry, stats, dense)
+
+    def _start(self) -> tuple[State, Carry]:
+        p = self.problem
+        return p.y0, p.solver.init(self.term, self.times[0], self.times[-1], p.y0)
+
+    def _visit(self, n: int, t0: Time, t1: Time, state: tuple[State, Carry]) -> tuple[State, Carry]:
+        y0, carry = state
+        inside0, inside1 = t0, t1
+        if self.restarts:  # no step sees both sides of a jump
+            inside0, inside1 = self._inside(t0, t1)
+            if n and inside0 is not t0:
+                carry = self.problem.solver.init(self.term, inside0, self.times[-1], y0)
+        term, calls = self.term.over(inside0, inside1), self.tally.calls
+        step = self.problem.solver.step(term, inside0, inside1, y0, carry)
+        self._count(step, calls, n, t0, t1)
+        if n + 1 in self.keep:
+            self.kept.append(step.y)
+        if self.problem.saveat.dense:
+            rows = np.arange(self.problem.batch)
+            start, end = (np.broadcast_to(_on_host(t), rows.shape) for t in (t0, t1))
+            coefficients = self.problem.solver.dense(term, inside0, inside1, y0, step)
+            self.segments.append(Segment(rows, start, end, tuple(map(with_rows, coefficients))))
+        return step.y, step.carry
+
+    def _inside(self, t0: Time, t1: Time) -> tuple[Time, Time]:
+        start, end = as_float(t0), as_float(t1)
+        return (
+            math.nextafter(start, end) if start in self.restarts else t0,
+            math.nextafter(end, start) if end in self.restarts else t1,
+        )
+
+    def _count(self, step: Step, calls: int, n: int, t0: Time, t1: Time) -> None:
+        """Samples that iterate on their own cost what they say, not the calls; none may go on unconverged."""
+        if step.inner is None:
+            return
+        self.inner += step.inner.nfe
+        self.tally.calls = calls
+        lost = ~step.inner.converged & finite_samples(step.y)
+        if bool(lost.any()):
+            where = self._where(n, t0, t1, lost)
+            raise NoConvergence("the inner iteration of a step did not converge", hint=HINT_INNER, **where)
+
+    def _where(self, n: int, t0: Time, t1: Time, lost: Tensor) -> dict[str, Any]:
+        samples = [int(i) for i in lost.nonzero().flatten()]
+        first = samples[0]
+        t, end = (float(np.broadcast_to(_on_host(t), (self.problem.batch,))[first]) for t in (t0, t1))
+        return {"t": t, "dt": end - t, "step": n, "samples": samples, "nfe": int(self.inner[first]) + self.tally.calls}
+
+    @torch.no_grad()
+    def _first_failure(self) -> SolverFailure:
+        """Go through a failed solve again and find where it failed first."""
+        again = Fixed(self.problem)
+        again.keep = set()
+        found: list[SolverFailure] = []
+
+        def visit(n: int, t0: Time, t1: Time, state: tuple[State, Carry]) -> tuple[State, Carry]:
+            if found:
+                return state
+            y, carry = again._visit(n, t0, t1, state)
+            lost = ~finite_samples(y)
+            if bool(lost.any()):
+                where = again._where(n, t0, t1, lost)
+                found.append(
+                    NonFinite(f"the {again.tally.field} or the state became NaN or infinite", hint=HINT_NAN, **where)
+                )
+            return y, carry
+
+        with frozen_statistics(self.problem.term):
+            walk(self.times, visit, again._start())
+        hint = "Evaluated once more, it stayed finite: the field draws random numbers or changes between calls."
+        return found[0] if found else NonFinite("the state became NaN or infinite", hint=hint)
+
+
+def _on_host(t: Time) -> Array:
+    """A time, or the times of all samples, on the host."""
+    return np.asarray(t.detach().cpu() if isinstance(t, Tensor) else t, dtype=np.float64).ravel()
