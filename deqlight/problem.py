@@ -68,6 +68,14 @@ class Problem:
         start, end = (np.full(self.batch, as_float(t)) for t in (self.ts[0], self.ts[-1]))
         return start, end
 
+    @property
+    def span(self) -> float:
+        """How long the solve is; of samples with times of their own, the longest."""
+        if isinstance(self.ts, OwnTimes):
+            start, end = self.host_ends
+            return float(np.abs(end - start).max())
+        return abs(as_float(self.ts[-1]) - as_float(self.ts[0]))
+
     def grid(self) -> tuple[list[Time], list[int]]:
         """For fixed steps, the times of all steps, and the places among them of the states to keep."""
         times, marks = cast(FixedSteps, self.controller).grid(self._columns())

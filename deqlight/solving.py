@@ -170,6 +170,7 @@ def _sized(problem: Problem) -> Problem:
     if own:
         _check_own(problem)
     if isinstance(controller, FixedSteps):
+        controller.check(problem.span)
         if problem.solver.info.uniform_steps:
             _check_uniform(problem)
         return problem

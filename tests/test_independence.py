@@ -9,7 +9,7 @@ from rows import Rows, attracted
 from deqlight import ODETerm, SaveAt, solve
 from deqlight.controllers import PID, Constant
 from deqlight.policies import Freeze
-from deqlight.solvers import Dopri5, Heun
+from deqlight.solvers import Dopri5, Heun, Kvaerno3, Kvaerno5, RadauIIA5, Rodas4, StepDoubling, Trapezoid
 
 ALIKE = {"rtol": 1e-12, "atol": 1e-300}
 """What float64 leaves between a row of a batch and the same row alone: sums in another order."""
@@ -52,16 +52,52 @@ def test_one_stiff_row_among_easy_ones(y0, pid, dense):
     assert sum(term.called) == int(together.stats.nfe.sum())
 
 
+IMPLICIT = [
+    Kvaerno3(),
+    Kvaerno5(),
+    RadauIIA5(),
+    Rodas4(),
+    Kvaerno5(dense=0),
+    RadauIIA5(dense=0),
+    StepDoubling(Trapezoid()),
+]
+
+
+@pytest.mark.parametrize(
+    "solver", IMPLICIT, ids=["K3", "K5", "Radau", "Rodas4", "K5 by GMRES", "Radau by GMRES", "doubled"]
+)
+def test_inner_iterations_stop_sample_by_sample(y0, solver):
+    """One very stiff row, whose Newton iterations are others; a nonlinear field, so that they are several."""
+
+    def field(rate, t, y):
+        return -rate * (torch.sinh(y) - torch.cos(torch.as_tensor(t, dtype=y.dtype)))
+
+    rates = stiff_row(64)
+    rates[32] = 1e6
+    term, pid = Rows(rates, field), PID(1e-5, 1e-7)
+    together = solve(term, y0, [0.0, 1.0], solver=solver, controller=pid)
+    alone_rows = 0
+    for i in range(64):
+        single = Rows(rates[i : i + 1], field)
+        alone = solve(single, y0[i : i + 1], [0.0, 1.0], solver=solver, controller=pid)
+        assert torch.allclose(together.ys[:, i], alone.ys[:, 0], **ALIKE)
+        assert together.stats.nfe[i] == alone.stats.nfe[0]
+        alone_rows += sum(single.called)
+    assert sum(term.called) <= WITHOUT_WASTE * alone_rows
+    assert sum(term.called) == int(together.stats.nfe.sum())
+
+
+@pytest.mark.parametrize("solver", [Dopri5(), Kvaerno5(), Rodas4()], ids=repr)
 @pytest.mark.parametrize("requires_grad", [False, True])
 @pytest.mark.parametrize("when", [-1.0, 0.4])
-def test_one_row_of_nan_leaves_the_other_63_as_they_were(y0, when, requires_grad):
+def test_one_row_of_nan_leaves_the_other_63_as_they_were(y0, when, requires_grad, solver):
     def field(bad, t, y):
         return torch.where((bad > 0) & (torch.as_tensor(t) > when), math.nan, -y * torch.cos(torch.as_tensor(t)))
 
     bad = torch.zeros(64)
     bad[17] = 1.0
     y0.requires_grad_(requires_grad)
-    options = {"solver": Dopri5(), "controller": PID(1e-6, 1e-8)}
+    options = {"solver": solver, "controller": PID(1e-6, 1e-8)}
     clean = solve(Rows(torch.zeros(64), field), y0, [0.0, 0.2, 1.0], **options)
     mixed = solve(Rows(bad, field), y0, [0.0, 0.2, 1.0], on_failure=Freeze(), **options)
     others = torch.arange(64) != 17

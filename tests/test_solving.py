@@ -216,6 +216,27 @@ def test_a_field_of_another_shape_is_refused_and_both_shapes_are_shown(field):
     refused(ShapeError, r"returned \[.*its argument was \[\(2, 3\) float32 on cpu\]", term=ODETerm(field))
 
 
+@pytest.mark.parametrize(
+    ("other", "shown"), [(torch.float64, "float64 on cpu"), ("meta", "float32 on meta")], ids=["dtype", "device"]
+)
+def test_a_field_of_another_dtype_or_device_is_refused(other, shown):
+    refused(ShapeError, rf"'<lambda>' returned .*{shown}.* float32 on cpu", term=ODETerm(lambda t, y: y.to(other)))
+
+
+@pytest.mark.parametrize(
+    "ts", [(0.0, 1.0), (1.0, 0.0), torch.tensor([[0.0, 0.0], [1.0, 0.5]])], ids=["on", "back", "own"]
+)
+def test_a_step_longer_than_the_solve(ts):
+    refused(
+        InputError, r"dt=1\.5 for a solve of length 1; give a shorter dt, or steps=1", ts=ts, controller=Constant(1.5)
+    )
+
+
+def test_a_step_longer_than_an_interval_is_none():
+    y1 = solve(ODETerm(swing), torch.ones(2, 3), [0.0, 0.1, 2.0], solver=Euler(), controller=Constant(dt=0.5)).stats
+    assert y1.accepted.tolist() == [5, 5]
+
+
 def test_a_solver_for_pairs_on_one_tensor():
     refused(InputError, "SymplecticEuler got the term ODETerm; it integrates Partitioned", solver=SymplecticEuler())
 

@@ -24,6 +24,9 @@ class FixedSteps(Controller):
     def grid(self, ts: Sequence[Time]) -> tuple[list[Time], list[int]]:
         """The times of all steps, and the places among them of the output times `ts`."""
 
+    def check(self, span: float) -> None:
+        """Raise `InputError` if the steps cannot be meant for a solve of this length."""
+
 
 class AdaptiveSteps(Controller):
     """A controller that measures the error of each step. It works on the host, in float64, on all clocks at once."""

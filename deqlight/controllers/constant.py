@@ -27,7 +27,7 @@ class Constant(FixedSteps):
         steps: the number of steps in each interval.
 
     Raises:
-        InputError: unless exactly one of both is given, and is positive.
+        InputError: unless exactly one of both is given, and is positive; from a solve that is shorter than `dt`.
     """
 
     dt: float | None = None
@@ -42,6 +42,13 @@ class Constant(FixedSteps):
             raise InputError(f"Constant got dt={self.dt}; it must be positive and finite (reversed time is in ts)")
         if self.steps is not None and self.steps < 1:
             raise InputError(f"Constant got steps={self.steps}; it must be at least 1")
+
+    def check(self, span: float) -> None:
+        """Refuse a step that is longer than the whole solve."""
+        if self.dt is not None and self.dt > span * (1 + SLACK):
+            raise InputError(
+                f"Constant got dt={self.dt:g} for a solve of length {span:g}; give a shorter dt, or steps=1 for one step"
+            )
 
     def grid(self, ts: Sequence[Time]) -> tuple[list[Time], list[int]]:
         """All times, ends of intervals exactly as given, and where those stand among them."""

@@ -83,7 +83,8 @@ class Measured:
         over = term.over(t0, t1)
         step = self.problem.solver.step(over, t0, t1, y, carry)
         converged = self._converged(step)
-        errors = np.where(converged, self.controller.errors(y if step.error is None else step.error, y, step.y), np.nan)
+        errors = self.controller.errors(y if step.error is None else step.error, y, step.y)
+        errors = np.where(converged, errors, np.nan)
         clocks.nfe[clocks.samples] += self.tally.calls - calls if step.inner is None else step.inner.nfe.numpy()
         # a thrown-away NaN would still poison the gradient: then no sample takes this step
         poisoned = not np.isfinite(errors).all() and any(leaf.requires_grad for leaf in leaves(step.y))
@@ -102,10 +103,12 @@ class Measured:
         return y, carry, lost | (clocks.goal[clocks.running] > clocks.stops.last[clocks.running])
 
     def _converged(self, step: Step) -> Bools:
-        """For each running clock, whether the inner iterations of its samples ended well."""
+        """For each running clock, whether the inner iterations of its samples ended well, or in the field's NaN."""
         if step.inner is None:
             return np.ones(self.clocks.running.size, dtype=bool)
         converged: Bools = step.inner.converged.numpy()
+        if not converged.all():
+            converged = converged | ~finite_samples(step.y).numpy()
         return np.array([converged.all()]) if self.controller.joint else converged
 
     def _fail(self, failure: SolverFailure, good: Tensor) -> None:

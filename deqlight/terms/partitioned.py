@@ -13,7 +13,7 @@ __all__ = ["Partitioned"]
 
 
 class Partitioned(Compound):
-    """dq/dt = velocity(t, p), dp/dt = force(t, q) on the state `(q, p)`.
+    """dq/dt = velocity(t, p), dp/dt = force(t, q) on the state `(q, p)`, two tensors of one shape.
 
     `SymplecticEuler` on two layered halves is RevNet (Gomez et al. 2017); with energy gradients it is a Hamiltonian
     network. An evaluation of one half counts as one field evaluation.
