@@ -228,7 +228,7 @@ def test_a_field_of_another_dtype_or_device_is_refused(other, shown):
 )
 def test_a_step_longer_than_the_solve(ts):
     refused(
-        InputError, r"dt=1\.5 for a solve of length 1; give a shorter dt, or steps=1", ts=ts, controller=Constant(1.5)
+        InputError, r"dt=1\.5 for a solve of length 1; take a shorter dt, or steps=1", ts=ts, controller=Constant(1.5)
     )
 
 

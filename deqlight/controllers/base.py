@@ -39,8 +39,8 @@ class AdaptiveSteps(Controller):
     """Absolute tolerance; a tensor broadcasts against a sample of the state."""
     dtmin: float = 0.0
     """The shortest step that may be asked for; a step cut short to land on a time does not count."""
-    dtmax: float = float("inf")
-    """The longest step."""
+    dtmax: float | None = None
+    """The longest step, if there is one."""
     step_ts: Sequence[float] = ()
     """Times that steps must end on, besides the output times."""
 

@@ -47,7 +47,7 @@ class Constant(FixedSteps):
         """Refuse a step that is longer than the whole solve."""
         if self.dt is not None and self.dt > span * (1 + SLACK):
             raise InputError(
-                f"Constant got dt={self.dt:g} for a solve of length {span:g}; give a shorter dt, or steps=1 for one step"
+                f"Constant got dt={self.dt:g} for a solve of length {span:g}; take a shorter dt, or steps=1"
             )
 
     def grid(self, ts: Sequence[Time]) -> tuple[list[Time], list[int]]:

@@ -44,7 +44,7 @@ class PID(AdaptiveSteps):
         quantum: fraction of an octave that factors are rounded to; 0 switches it off.
         first_step: length of the first step; by default it is estimated (Hairer, Nørsett & Wanner, §II.4).
         dtmin: the shortest step that may be needed; a solve that needs shorter ones fails with `StepUnderflow`.
-        dtmax: the longest step that is taken.
+        dtmax: the longest step that is taken; None for any.
         step_ts: times that steps end on besides those of the output, where the solution is known to bend.
 
     Raises:
@@ -63,7 +63,7 @@ class PID(AdaptiveSteps):
     quantum: float = 0.125
     first_step: float | None = None
     dtmin: float = 0.0
-    dtmax: float = math.inf
+    dtmax: float | None = None
     step_ts: Sequence[float] = ()
 
     def __post_init__(self) -> None:
@@ -84,7 +84,7 @@ class PID(AdaptiveSteps):
     def _check_lengths(self) -> None:
         if self.first_step is not None and not self.first_step > 0:
             raise InputError(f"PID got first_step={self.first_step}; it must be positive")
-        if not 0 <= self.dtmin < self.dtmax:
+        if not 0 <= self.dtmin < (math.inf if self.dtmax is None else self.dtmax):
             raise InputError(f"PID got dtmin={self.dtmin}, dtmax={self.dtmax}; it needs 0 <= dtmin < dtmax")
         if not all(map(math.isfinite, self.step_ts)):
             raise InputError(f"PID got step_ts={list(self.step_ts)}; they must be finite times")

@@ -30,7 +30,10 @@ HINT_STIFF = (
 )
 HINT_STEPS = "Raise max_steps, or loosen the tolerance."
 HINT_JUMP = "Loosen the tolerance, look for a jump or a pole of the field near that time, or use float64."
-HINT_INNER = "Take shorter steps, loosen the tolerance, or use an explicit solver if the field is not stiff."
+HINT_INNER = (
+    "Take shorter steps, loosen the tolerance, or use an explicit solver if the field is not stiff; in a network, use "
+    "blocks whose Jacobian has no large positive eigenvalues, such as Antisymmetric."
+)
 
 
 def stiffness_hint(solver: Solver) -> str:
@@ -68,6 +71,7 @@ class Clocks:
     ) -> None:
         self.stops, self.controller, self.order, self.max_steps, self.hint = stops, controller, order, max_steps, hint
         self.everyone = np.arange(batch)
+        self.longest = np.inf if controller.dtmax is None else controller.dtmax
         n = len(stops.first)
         self.sign, self.span = stops.sign, np.abs(stops.times[stops.last] - stops.times[stops.first])
         self.t, self.goal = stops.times[stops.first].copy(), stops.first + 1
@@ -88,7 +92,7 @@ class Clocks:
 
     def start(self, steps: Array) -> None:
         """Set the first steps."""
-        self.dt = np.minimum(steps, self.controller.dtmax)
+        self.dt = np.minimum(steps, self.longest)
 
     def propose(self) -> Trial:
         """The next step of the running clocks; one that nearly reaches the stop lands on it."""
@@ -108,7 +112,7 @@ class Clocks:
         accept = good & (not held)
         new = length * self.controller.factors(errors, self.history[:, on], self.order)
         new = np.where(accept & trial.lands, np.maximum(new, self.dt[on]), new)
-        new = np.clip(new, self.controller.dtmin, self.controller.dtmax)
+        new = np.clip(new, self.controller.dtmin, self.longest)
         self.dt[on] = np.where(good & held, self.dt[on], new)
         self.t[on] = np.where(accept, trial.end, trial.t)
         self.history[1, on] = np.where(accept, self.history[0, on], self.history[1, on])

@@ -62,6 +62,26 @@ def test_a_printed_configuration_reads_as_itself(deqlight, tmp_path):
     assert second.out == first.out
 
 
+POLICY = "--model.net.on_failure"
+
+
+@pytest.mark.parametrize(
+    ("experiment", "options"),
+    [
+        ("neural_ode_digits", (f"{POLICY}=Fallback", f"{POLICY}.solver=Kvaerno3")),
+        ("neural_ode_digits", ("--model.net.solver=StepDoubling", "--model.net.solver.solver=RK38")),
+        ("semilinear_digits", ("--model.net.solver=IMEXEuler",)),
+        ("revnet_digits", ("--model.net.solver=Ruth3", f"{POLICY}=Freeze")),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_checkpoint_knows_its_solver_controller_and_policy(deqlight, experiment, options):
+    done = deqlight("fit", "-c", experiment, *options, *SHORT, "--trainer.limit_train_batches=1")
+    assert done.code == 0, done.err
+    done = deqlight("test", "--ckpt_path", "last", "--name", experiment, "--trainer.limit_test_batches=1")
+    assert done.code == 0, done.err
+
+
 def test_nothing_is_written_where_nothing_is_asked_for(deqlight, tmp_path):
     for command in ("fit", "test"):
         quiet = ("--trainer.logger=false", "--trainer.enable_checkpointing=false", "--trainer.max_epochs=1")
