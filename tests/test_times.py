@@ -1,6 +1,7 @@
 """Times of each sample's own, jumps of the field, times to step on, the shortest and the longest step."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from deqlight import Layered, ODETerm, Partitioned, SaveAt, solve
 from deqlight.controllers import PID, Constant
 from deqlight.errors import InputError, ShapeError, StepUnderflow
 from deqlight.gradients import Reversible
-from deqlight.solvers import AB2, RK4, Dopri5, Euler, Leapfrog, Verlet
+from deqlight.solvers import AB2, RK4, Dopri5, Euler, Kvaerno3, Leapfrog, RadauIIA5, Verlet
 
 TIGHT = PID(1e-10, 1e-10)
 WITHIN = 1e-7
@@ -170,6 +171,25 @@ def test_steps_end_where_the_field_jumps_and_no_step_sees_both_sides(norm, at, d
         change = 0.3 - 2 * 0.7
         assert torch.allclose(solution.y1, y0 + (change if ts[0] == 0 else -change), rtol=1e-14)
         assert solution.stats.rejected.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("solver", [Dopri5(), RK4(), Kvaerno3(), RadauIIA5()], ids=repr)
+def test_stages_at_the_ends_of_a_step_stay_on_its_side(solver, dtype):
+    """Times found again as t0 + c (t1 − t0) round; many jumps in odd places, each of which would show."""
+    jumps = [0.1 + 0.7 * k / 37 for k in range(38)]
+
+    def field(t, y):
+        number = sum((torch.as_tensor(t, dtype=torch.float64) >= jump).double() for jump in jumps)
+        return torch.where(number % 2 > 0, 1.0, -1.0).to(y.dtype) * torch.ones_like(y)
+
+    ts = [0.0, *jumps, 1.0]
+    wanted = sum((-1.0) ** (k + 1) * (b - a) for k, (a, b) in enumerate(pairwise(ts)))
+    steps = (None, PID(1e-4, 1e-6)) if solver.info.error_order else (None,)
+    for controller in steps:
+        y0 = torch.zeros(2, 1, dtype=dtype)
+        y1 = solve(ODETerm(field, jumps=jumps), y0, ts, solver=solver, controller=controller).y1
+        assert torch.allclose(y1, torch.full_like(y1, wanted), rtol=0, atol=100 * torch.finfo(dtype).eps)
 
 
 def test_a_jump_costs_less_than_finding_it(double):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -14,11 +13,12 @@ from ..interpolation import Dense, Segment, with_rows
 from ..problem import Path, Problem
 from ..solution import Stats, Tally
 from ..solvers import Step
-from ..states import as_float, each, finite_samples, is_finite
+from ..states import each, finite_samples, is_finite, leaves
 from ..terms.replay import frozen_statistics
 from ..times import Array
 from ..types import Carry, State, Tensor, Time
 from .clocks import HINT_INNER, HINT_NAN
+from .stops import inside
 
 __all__ = ["Fixed", "walk"]
 
@@ -40,7 +40,7 @@ class Fixed:
         self.problem, self.tally = problem, Tally()
         self.term = problem.term.wrap(self.tally)
         self.times, marks = problem.grid()
-        self.keep, self.restarts = set(marks), problem.restarts()
+        self.keep, self.restarts = set(marks), sorted(problem.restarts())
         self.kept = [problem.y0] if 0 in self.keep else []
         self.segments: list[Segment] = []
         self.inner = torch.zeros(problem.batch, dtype=torch.int64)  # evaluations that samples made on their own
@@ -86,11 +86,10 @@ class Fixed:
         return step.y, step.carry
 
     def _inside(self, t0: Time, t1: Time) -> tuple[Time, Time]:
-        start, end = as_float(t0), as_float(t1)
-        return (
-            math.nextafter(start, end) if start in self.restarts else t0,
-            math.nextafter(end, start) if end in self.restarts else t1,
-        )
+        ends, eps = (_on_host(t0), _on_host(t1)), torch.finfo(leaves(self.problem.y0)[0].dtype).eps
+        moved = inside(*ends, self.restarts, eps)
+        start, end = (t if same == new else float(new[0]) for t, same, new in zip((t0, t1), ends, moved, strict=True))
+        return start, end
 
     def _count(self, step: Step, calls: int, n: int, t0: Time, t1: Time) -> None:
         """Samples that iterate on their own cost what they say, not the calls; none may go on unconverged."""

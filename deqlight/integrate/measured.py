@@ -20,7 +20,7 @@ from ..types import Carry, State, Tensor, Time
 from ._given import Given
 from .clocks import HINT_NAN, Clocks, Trial, stiffness_hint
 from .outputs import Outputs
-from .stops import Bools, stops_of
+from .stops import Bools, inside, stops_of
 
 __all__ = ["Measured"]
 
@@ -184,9 +184,7 @@ class Measured:
         """
         first = leaves(self.problem.y0)[0]
         if self.restarts:
-            way, size = end - start, np.maximum(np.abs(start), np.abs(end))
-            gap = np.sign(way) * np.minimum(torch.finfo(first.dtype).eps * size, np.abs(way) / 4)
-            start, end = (np.where(np.isin(t, self.restarts), t + side * gap, t) for t, side in ((start, 1), (end, -1)))
+            start, end = inside(start, end, self.restarts, torch.finfo(first.dtype).eps)
         if self.controller.joint:
             return float(start[0]), float(end[0])
         return column(start, first), column(end, first)

@@ -13,7 +13,7 @@ from ..problem import Problem
 from ..states import as_float
 from ..times import Array, OwnTimes, Places
 
-__all__ = ["Bools", "Stops", "stops_of"]
+__all__ = ["Bools", "Stops", "inside", "stops_of"]
 
 Bools = NDArray[np.bool_]
 
@@ -44,6 +44,17 @@ class Stops:
     def sign(self) -> Array:
         """The direction of each clock's time, 1 or −1: `(clocks,)`."""
         return np.sign(self.times[self.last] - self.times[self.first])
+
+
+ASIDE = 4
+"""How far from a jump, in units of rounding, a step ends: solvers find the end again as t₀ + c (t₁ − t₀)."""
+
+
+def inside(start: Array, end: Array, jumps: Sequence[float], eps: float) -> tuple[Array, Array]:
+    """The ends of steps, those on a jump of the field moved to the step's own side by some units of `eps`."""
+    way = end - start
+    gap = np.sign(way) * np.minimum(ASIDE * eps * np.maximum(np.abs(start), np.abs(end)), np.abs(way) / 4)
+    return np.where(np.isin(start, jumps), start + gap, start), np.where(np.isin(end, jumps), end - gap, end)
 
 
 def stops_of(problem: Problem) -> Stops:
