@@ -11,7 +11,7 @@ from deqlight.callbacks.parity import compare
 from deqlight.callbacks.stamp import write
 from deqlight.errors import PluginError
 
-SAME = [("deqlight:builtin", "0.1.0"), ("deqlight-ab5:ab5", "0.1.0")]
+SAME = [("deqlight:builtin", "0.1.0"), ("deqlight-sspms:sspms", "0.1.0")]
 
 
 def fit(folder, *callbacks, **kwargs):
@@ -47,10 +47,10 @@ def test_equal_plugins_pass():
 
 def test_the_odd_rank_is_named():
     with pytest.raises(
-        PluginError, match=r"rank 2 has other plugins.*deqlight-ab5:ab5 0\.2\.0.*deqlight-ab5:ab5 0\.1\.0"
+        PluginError, match=r"rank 2 has other plugins.*deqlight-sspms:sspms 0\.2\.0.*deqlight-sspms:sspms 0\.1\.0"
     ):
-        compare([SAME, SAME, [SAME[0], ("deqlight-ab5:ab5", "0.2.0")]])
-    with pytest.raises(PluginError, match=r"rank 0 .*it has nothing where they have deqlight-ab5"):
+        compare([SAME, SAME, [SAME[0], ("deqlight-sspms:sspms", "0.2.0")]])
+    with pytest.raises(PluginError, match=r"rank 0 .*it has nothing where they have deqlight-sspms"):
         compare([SAME[:1], SAME, SAME])
 
 

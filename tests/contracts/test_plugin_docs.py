@@ -14,12 +14,12 @@ from deqlight.plugin import manager, spec
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "plugin" / "write.md").read_text()
-PLUGIN = ROOT / "plugins" / "deqlight-ab5"
+PLUGIN = ROOT / "plugins" / "deqlight-sspms"
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", GUIDE, flags=re.MULTILINE | re.DOTALL)
 
 
 def test_the_guides_first_code_is_the_plugin():
-    assert next(code for language, code in BLOCKS if language == "python") == (PLUGIN / "deqlight_ab5.py").read_text()
+    assert next(code for language, code in BLOCKS if language == "python") == (PLUGIN / "deqlight_sspms.py").read_text()
 
 
 def test_the_guides_code_loads_as_a_file(tmp_path, monkeypatch):
@@ -28,7 +28,7 @@ def test_the_guides_code_loads_as_a_file(tmp_path, monkeypatch):
     file.write_text(next(code for language, code in BLOCKS if language == "python"))
     try:
         found = manager.load([file])
-        assert found.find("deqlight_solvers", "AB5").__module__ == "deqlight_inline_my_solver"
+        assert found.find("deqlight_solvers", "SSPMS32").__module__ == "deqlight_inline_my_solver"
     finally:
         sys.modules.pop("deqlight_inline_my_solver", None)
 
