@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import Callback, ProgressBar, RichProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.plugins.io import CheckpointIO
+from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 
 from .. import __version__
@@ -23,6 +24,7 @@ from ..plugin.host import Host
 from ..solvers import Solver
 from ..terms import Term
 from . import checkpoint, runs
+from .differences import differences
 from .line import Line
 from .parser import Parser, Rejected, explain
 from .proofread import Reader
@@ -109,6 +111,16 @@ class App(LightningCLI):
             common = (nn.Module, L.LightningModule, L.LightningDataModule)
             reader = Reader(packages, common, apart=(L.LightningModule, Solver, Term))
             raise explain(error, line, [self.experiment.stamp, *self.experiment.configs], known, reader) from error
+        self._tell_differences()
+
+    @rank_zero_only
+    def _tell_differences(self) -> None:
+        """Say where the configuration stands over the checkpoint's: weights of one solver run by another, say."""
+        then = self.experiment.stamp.get("model")
+        told = list(differences(self._plain()[1].get("model"), then, "model")) if then else []
+        if told:
+            text = "; ".join(told)
+            print(f"not as the checkpoint was trained: {text}", file=sys.stderr, flush=True)  # noqa: T201  its own voice
 
     def _parse_ckpt_path(self) -> None:
         """Nothing: Lightning would let the checkpoint beat the command line; `Experiment.words` puts it first."""
@@ -150,10 +162,15 @@ class App(LightningCLI):
         return extra
 
     def _stamp(self) -> ConfigStamp:
-        parser, config = self._parser(self.subcommand), self.config[str(self.subcommand)].clone()
+        return ConfigStamp(*self._plain(), self.experiment.host.manifest(), __version__)
+
+    def _plain(self) -> tuple[str, dict[str, Any]]:
+        """The configuration as YAML, and as plain values."""
+        command = str(self.experiment.line.command)
+        config = self.config[command].clone()
         config.pop("config", None)
-        text = parser.dump(config, skip_none=False)
-        return ConfigStamp(text, yaml.safe_load(text), self.experiment.host.manifest(), __version__)
+        text = self._parser(command).dump(config, skip_none=False)
+        return text, yaml.safe_load(text)
 
     def _loggers(self) -> list[Logger]:
         folder = self._folder()

@@ -216,3 +216,13 @@ def test_a_save_goes_through_a_file_beside_the_target(tmp_path):
     AtomicIO().save_checkpoint(CONTENT, tmp_path / "new" / "last.ckpt")
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["last.ckpt"]
     assert checkpoint.load(tmp_path / "new" / "last.ckpt")["state_dict"].keys() == {"w"}
+
+
+def test_it_is_said_where_the_configuration_stands_over_the_checkpoints(deqlight, trained):
+    """`-c` after training with another solver would otherwise test the weights of one network in another."""
+    brief = ("--trainer.limit_test_batches=1", "--trainer.accelerator=cpu")
+    done = deqlight("test", "--ckpt_path", trained, "-c", "resnet_digits", *brief)
+    assert "not as the checkpoint was trained: model.net.solver: Euler now, LinearTwoStep then" in done.err
+    done = deqlight("test", "--ckpt_path", trained, "--model.net.solver.k=0.25", *brief)
+    assert "model.net.solver.k: 0.25 now, 0.125 then" in done.err
+    assert "not as the checkpoint" not in deqlight("test", "--ckpt_path", trained, *brief).err
