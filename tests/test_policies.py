@@ -91,6 +91,23 @@ def test_fallback_solves_what_failed_by_another_solver(bad):
     assert not solution.failures and torch.allclose(solution.y1, plain.y1, atol=1e-5)
 
 
+def test_too_many_steps_of_one_sample_leave_the_others_whole(bad):
+    """No memory that was never written, and nothing returned in silence."""
+    rates, y0, ts = torch.where(bad > 0, 1e5, 1.0), torch.rand(6, 2), [0.0, 0.01, 0.5]
+    options = {"solver": Dopri5(), "controller": PID(1e-6, 1e-6), "max_steps": 200}
+    clean = solve(Rows(torch.ones(4), attracted), y0[bad == 0], ts, **options)
+    mixed = solve(Rows(rates, attracted), y0, ts, on_failure=Freeze(), **options)
+    assert torch.allclose(mixed.ys[:, bad == 0], clean.ys, rtol=1e-12)
+    assert {f.kind for f in mixed.failures} == {"MaxSteps"} and bool(mixed.y1[bad > 0].isnan().all())
+    assert mixed.stats.accepted[1] + mixed.stats.rejected[1] == 200
+
+
+def test_long_solves_do_not_recurse(double):
+    term, steps = ODETerm(lambda t, y: -y * math.cos(t)), 20_000
+    y1 = solve(term, torch.ones(1, 1), [0, 200], solver=RK4(), controller=Constant(steps=steps), max_steps=steps).y1
+    assert float(y1) == pytest.approx(math.exp(-math.sin(200.0)), rel=1e-6)
+
+
 def test_fallback_with_the_first_solvers_controller_and_policy(bad):
     y0 = torch.ones(6, 2)
     kept = Fallback(RK4(), then=Freeze())

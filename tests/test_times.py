@@ -242,6 +242,14 @@ def test_the_longest_step():
     assert 20 <= int(solution.stats.accepted[0]) <= 23
 
 
+def test_no_step_is_longer_or_shorter_than_allowed():
+    """Not even a little, to land; and the first one is not, whatever the estimate."""
+    pid = PID(1e-9, 1e-9, dtmin=1e-3, dtmax=0.0499)
+    _, solution = times_called([0.0, 0.5], controller=pid, saveat=SaveAt(dense=True))
+    lengths = np.concatenate([segment.t1 - segment.t0 for segment in solution.dense.segments])
+    assert lengths.max() <= 0.0499 * (1 + 1e-12) and lengths[:-1].min() >= 1e-3
+
+
 def test_the_shortest_step_is_named_when_it_does_not_suffice():
     rates = torch.tensor([1.0, 1e5], dtype=torch.float64)
     term, y0, pid = Rows(rates, attracted), torch.ones(2, 1, dtype=torch.float64), PID(1e-6, 1e-6, dtmin=1e-3)

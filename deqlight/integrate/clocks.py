@@ -92,13 +92,13 @@ class Clocks:
 
     def start(self, steps: Array) -> None:
         """Set the first steps."""
-        self.dt = np.minimum(steps, self.longest)
+        self.dt = np.clip(steps, self.controller.dtmin, self.longest)
 
     def propose(self) -> Trial:
         """The next step of the running clocks; one that nearly reaches the stop lands on it."""
         on = self.running
         t, dt, goal = self.t[on], self.dt[on], self.stops.times[self.goal[on]]
-        lands = np.abs(goal - t) <= dt * STRETCH
+        lands = np.abs(goal - t) <= np.minimum(dt * STRETCH, self.longest)
         with np.errstate(invalid="ignore"):  # unbounded steps always land
             return Trial(t, np.where(lands, goal, t + self.sign[on] * dt), lands)
 
