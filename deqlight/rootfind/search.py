@@ -1,26 +1,17 @@
-"""Station: where a residual vanishes. Newton's method, each sample by itself; gradients by the implicit function.
-
-The equation is u = g(base + a u): of the increments u of coupled Runge–Kutta stages, or, with a = 1 and base = 0, of
-the fixed point of a network. g acts on each sample, and on each stage, by itself.
-"""
+"""Station: where a residual vanishes. The iteration: every sample tries, is judged, and leaves when it is done."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import torch
 
-from .errors import InputError
-from .linear import Factorised, Inverse, Krylov, Linearisation, solved
-from .states import tree_map
-from .types import Tensor
+from ..linear import Factorised, Krylov, Linearisation
+from ..states import tree_map
+from ..types import Tensor
+from .newton import FRACTION, Map, Newton, Root
 
-__all__ = ["Map", "Newton", "Root", "Search", "implicit"]
-
-Map: TypeAlias = Callable[[Tensor, Tensor | None], Tensor]
-"""`g(z, index)`, `z` and the result `(rows, stages, n)`, of the samples `index` `(rows,)` of the batch; None: all."""
+__all__ = ["Search"]
 
 PATIENCE = 2
 """A Jacobian that would not do in so many more iterations is renewed."""
@@ -31,35 +22,17 @@ STALLED = 0.5
 GRADE, LEAST = 4.0, 1 / 256
 """Factor that damping changes by; where it would fall below the other, the Jacobian is singular near by: jump."""
 
-FRACTION, TRIES = 0.01, 12
-"""Share of a step's tolerance that the iteration may leave; most iterations, where a shorter step is the remedy."""
-
 ROUNDING, FLOOR = 10.0, 4.0
 """Corrections, in units of eps, that end an iteration down to rounding; that no tolerance can go below."""
 
 NEAR, CLOSE = 0.5, 30.0
 """How near the root is where rounding may stop an iteration: eps to this power; so many tolerances."""
 
-FORCING, EXACT = 1e-4, 0.7
-"""Relative residual of GMRES in an iteration; eps to this power in a gradient."""
+FORCING = 1e-4
+"""Relative residual of GMRES in an iteration."""
 
 GO, REFRESH, DONE, FAILED = 0, 1, 2, 3
 """What becomes of a sample after an evaluation: REFRESH goes on with a new factorisation."""
-
-
-class Root(NamedTuple):
-    """What an iteration found."""
-
-    u: Tensor
-    """The root, `(batch, stages, n)`, without a graph; where the search failed, how far it came, NaN where g is NaN."""
-    evaluations: Tensor
-    """Evaluations of g for each sample, `(batch,)` of int64 on the CPU."""
-    converged: Tensor
-    """`(batch,)` of bool on the CPU."""
-    inverse: Factorised | None
-    """The last factorisation of each sample, for the next equation; None where there is none."""
-    differentiable: bool
-    """Whether autograd was on and g depends on more that needs a gradient than its argument."""
 
 
 class _Rows(NamedTuple):
@@ -77,55 +50,6 @@ class _Rows(NamedTuple):
     fresh: Tensor  # (rows,) whether delta comes from the Jacobian at u
     factors: Tensor  # (rows, stages · n, stages · n), or empty
     pivots: Tensor  # (rows, stages · n), or empty
-
-
-@dataclass(frozen=True)
-class Newton:
-    """Newton's method with a frozen Jacobian while that contracts well, and damped steps where it does not.
-
-    Samples that are done leave, so that none depends on another and each costs its own evaluations. Damping is by the
-    natural monotonicity test. Jacobians are factorised for at most `dense` unknowns of a sample, above GMRES solves.
-
-    Args:
-        dense: most unknowns of a sample (numbers times coupled stages) that are solved for by factorisation.
-        max_iterations: most evaluations of g for one root.
-        rtol: relative tolerance of the step that the root is for; None for none: iterate down to rounding.
-        atol: absolute tolerance of the step; a tensor broadcasts against the state.
-
-    Raises:
-        InputError: for a negative size, or no iterations.
-
-    Reference: Deuflhard, Newton Methods for Nonlinear Problems, 2004, §2.1 and §3.3; Hairer & Wanner, Solving Ordinary
-    Differential Equations II, §IV.8.
-    """
-
-    dense: int = 64
-    max_iterations: int = 50
-    rtol: float | None = None
-    atol: float | Tensor = 0.0
-
-    def __post_init__(self) -> None:
-        if self.dense < 0 or self.max_iterations < 1:
-            raise InputError(
-                f"Newton's method got dense={self.dense}, max_iterations={self.max_iterations}; it needs dense >= 0 "
-                "and max_iterations >= 1"
-            )
-
-    def within(self, rtol: float, atol: float | Tensor) -> Newton:
-        """The iteration for steps with these tolerances, which gives up earlier: a shorter step is the remedy."""
-        return replace(self, rtol=rtol, atol=atol, max_iterations=min(self.max_iterations, TRIES))
-
-    def tolerance(self, atol: Tensor, y0: Tensor) -> Tensor:
-        """What a root may be wrong by, besides its own size times `rtol`, where the step begins at `y0`."""
-        return FRACTION * (atol + (self.rtol or 0.0) / 2 * y0.abs())
-
-    def factorises(self, z: Tensor) -> bool:
-        """Whether equations of this shape, `(batch, stages, n)`, are solved by factorisation."""
-        return z.shape[1] * z.shape[2] <= self.dense
-
-    def inverse(self, at: Linearisation, a: Tensor, within: float) -> Inverse:
-        """The inverse of 1 − a ∂g/∂z at a linearisation: factorised, or by GMRES to a relative residual."""
-        return Factorised.of(at.jacobians(), a) if self.factorises(at.z) else Krylov(at, a, within)
 
 
 class Search:
@@ -315,28 +239,6 @@ class Search:
         )
         inverse = Factorised(factors, pivots) if self.factorises else None
         return Root(u, self.evaluations, self.converged, inverse, self.differentiable)
-
-
-def implicit(newton: Newton, g: Map, base: Tensor, a: Tensor, root: Root, eps: float) -> tuple[Tensor, Inverse | None]:
-    """The root as a function of `base` and whatever else g depends on: one Newton step from it, M constant.
-
-    With M = 1 − a ∂g/∂z at the root, u − M⁻¹ (u − g(base + a u)) has the root's derivative, which the implicit function
-    theorem gives, and is nearer to the root. One evaluation of g. Samples that did not converge stay out of the graph.
-
-    Returns:
-        The root, `(batch, stages, n)`, and M⁻¹, None if some samples are left out.
-    """
-    index = None if bool(root.converged.all()) else root.converged.nonzero()[:, 0].to(base.device)
-    u, start = (v if index is None else v[index] for v in (root.u, base))
-    z = start[:, None] + torch.einsum("ij,bjn->bin", a, u)
-    if not z.requires_grad:
-        z.requires_grad_()
-    at = Linearisation(z, g(z, index))
-    inverse = newton.inverse(at, a, eps**EXACT)
-    found = u - solved(u - at.value, inverse)
-    if index is None:
-        return found, inverse
-    return root.u.index_copy(0, index, found), None
 
 
 def _rms(v: Tensor) -> Tensor:
