@@ -4,7 +4,7 @@ The equation is u = g(base + a u): of the increments u of coupled Runge–Kutta 
 the fixed point of a network. g acts on each sample, and on each stage, by itself.
 """
 
-from .implicit import implicit
+from .derivative import implicit
 from .newton import Map, Newton, Root
 from .search import Search
 
