@@ -153,7 +153,9 @@ class Clocks:
         """The failure of the running clocks of the mask, with the place of the first."""
         first = int(self.running[mask][0])
         lost = self.everyone if self.controller.joint else self.running[mask]
-        t, dt, nfe = float(self.t[first]), float(self.sign[first] * self.dt[first]), int(self.nfe[lost[0]])
+        length = float(self.sign[first] * self.dt[first])
+        dt = None if np.isnan(length) else length  # none was chosen yet
+        t, nfe = float(self.t[first]), int(self.nfe[lost[0]])
         return kind(what, hint=hint, t=t, dt=dt, samples=[int(i) for i in lost], nfe=nfe)
 
     def _underflow(self) -> str:
