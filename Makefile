@@ -52,6 +52,7 @@ format: $(VENV)/developer
 
 bench: $(VENV)/developer
 	$(BIN)/python benchmarks/step_time.py
+	$(BIN)/python benchmarks/work_precision.py
 
 clean:
 	rm -rf $(VENV) runs
