@@ -22,13 +22,33 @@ WORLD = 2
 LIMIT = 90  # seconds; a rank that waits for another is ended after 20
 
 
-def network(path):
+VARIANTS = {
+    "implicit": ("midpoint_digits", {"solver": "Trapezoid", "gradient": "Direct"}),
+    "IMEX": ("semilinear_digits", {"solver": "IMEXEuler"}),
+    "stiff, measured": ("neural_ode_digits", {"solver": "Kvaerno3"}),
+    "pair": (
+        "resnet_digits",
+        {"solver": {"class_path": "ReversiblePair", "init_args": {"solver": "Heun"}}, "gradient": "Reversible"},
+    ),
+}
+"""Experiments with other solvers: gradients by the implicit function, by GMRES, and by undoing a wrapped method."""
+
+NETWORKS = {path.stem: (path.stem, {}) for path in EXPERIMENTS} | VARIANTS
+
+
+def network(name, changes):
     """The network of an experiment, every norm replaced by one that does not mix samples."""
     _import_choices()
-    text = path.read_text().replace("torch.nn.BatchNorm2d", "deqlight.fields.GroupNorm2d")
+    text = (
+        (ROOT / "configs" / "experiment" / f"{name}.yaml")
+        .read_text()
+        .replace("torch.nn.BatchNorm2d", "deqlight.fields.GroupNorm2d")
+    )
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(nn.Module, "net", fail_untyped=False)
-    config = parser.parse_object({"net": yaml.safe_load(text)["model"]["init_args"]["net"]})
+    net = yaml.safe_load(text)["model"]["init_args"]["net"]
+    net["init_args"].update(changes)
+    config = parser.parse_object({"net": net})
     torch.manual_seed(0)
     net = parser.instantiate(config)["net"]
     assert not any(isinstance(module, nn.BatchNorm2d) for module in net.modules())
@@ -44,8 +64,8 @@ def free_port():
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory):
     folder = tmp_path_factory.mktemp("nets")
-    for path in EXPERIMENTS:
-        torch.save(network(path), folder / f"{path.stem}.net")
+    for name, (experiment, changes) in NETWORKS.items():
+        torch.save(network(experiment, changes), folder / f"{name}.net")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, str(Path(__file__).with_name("worker.py"))]
     arguments = [str(WORLD), str(free_port()), str(folder)]
@@ -58,7 +78,7 @@ def reports(tmp_path_factory):
     return [json.loads((folder / f"report-{rank}.json").read_text()) for rank in range(WORLD)]
 
 
-@pytest.mark.parametrize("name", [path.stem for path in EXPERIMENTS])
+@pytest.mark.parametrize("name", NETWORKS)
 def test_gradients_do_not_depend_on_the_number_of_processes(reports, name):
     assert all(report["differences"][name] < TOLERANCE for report in reports), reports
 
