@@ -24,13 +24,18 @@ from deqlight.nets import (
 )
 from deqlight.solvers import (
     AB2,
+    ABM4,
     RK4,
+    RKC,
     Dopri5,
+    Dopri8,
     Euler,
     Heun,
     Leapfrog,
     LinearTwoStep,
     Midpoint,
+    ReversiblePair,
+    StepDoubling,
     Stormer,
     SymplecticEuler,
     Verlet,
@@ -96,13 +101,26 @@ def test_constant_steps_deepen_the_network(images):
     assert [int(s.accepted[0]) for s in solves] == [12, 8]
 
 
-def test_a_depth_grid_compiles_to_one_graph(images):
-    net = layered(Heun())
+COMPILED = [
+    (Heun(), [6, 4]),
+    (Dopri8(), [39, 26]),
+    (ABM4(), [12, 8]),
+    (LinearTwoStep(-0.05, learn=True), [3, 2]),
+    (RKC(4), [15, 10]),
+    (ReversiblePair(RK4()), [24, 16]),
+    (StepDoubling(Heun()), [18, 12]),
+]
+
+
+@pytest.mark.parametrize(("solver", "cost"), COMPILED, ids=repr)
+def test_a_depth_grid_compiles_to_one_graph(images, solver, cost):
+    net = layered(solver)
+    torch.compiler.reset()
     compiled = torch.compile(net, backend="eager", fullgraph=True)
     with record() as solves:
         scores = compiled(images)
     assert torch.equal(scores, net(images))
-    assert [int(s.nfe[0]) for s in solves] == [6, 4]
+    assert [int(s.nfe[0]) for s in solves] == cost
 
 
 def test_each_stage_has_coefficients_of_its_own():
