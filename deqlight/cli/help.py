@@ -40,6 +40,7 @@ usage: deqlight {command} -c EXPERIMENT [options]
   --model.net.solver.OPTION X        its own options
   --model.net.controller NAME        step control: Constant (steps, dt), PID (rtol, atol)
   --model.net.gradient NAME          Direct, Reversible
+  --model.net.on_failure NAME        samples that fail: Raise, Freeze, Fallback (solver)
   --model.optimizer NAME             an optimiser of torch.optim; --model.optimizer.lr X
   --model.scheduler NAME             a schedule of torch.optim.lr_scheduler
   --data NAME, --data.OPTION X       the data module; --data.batch_size N
