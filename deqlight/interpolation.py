@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from .errors import InputError
-from .states import combine, each
+from .states import beside, combine, each, like
 from .times import Array, Places
 from .types import State, Tensor
 
@@ -31,7 +31,7 @@ def horner(coefficients: Sequence[State], x: float | Tensor) -> State:
     """The polynomial with these coefficients, lowest first, at `x`: a number, or `(batch,)` for each sample its own."""
     value = coefficients[-1]
     for coefficient in reversed(coefficients[:-1]):
-        value = each(lambda v, c: _beside(x, v) * v + c, value, coefficient)
+        value = each(lambda v, c: like(x, v) * v + c, value, coefficient)
     return value
 
 
@@ -87,7 +87,7 @@ class Dense:
         rows = torch.as_tensor(self._place[known], device=device)
         powers = [each(lambda leaf: leaf[rows], coefficient) for coefficient in self._coefficients]
         missing = torch.as_tensor(places < 0, device=device)
-        return each(lambda leaf: torch.where(_beside(missing, leaf), torch.nan, leaf), horner(powers, x))  # type: ignore[arg-type]
+        return each(lambda leaf: torch.where(beside(missing, leaf), torch.nan, leaf), horner(powers, x))
 
     def _check(self, samples: Places, asked: Array) -> None:
         low, high = np.minimum(*self.ends)[samples], np.maximum(*self.ends)[samples]
@@ -132,11 +132,3 @@ class Dense:
 def with_rows(y: State) -> State:
     """A state whose leaves have a batch axis: one without axes is a batch of one."""
     return each(lambda leaf: leaf if leaf.dim() else leaf[None], y)
-
-
-def _beside(x: float | Tensor, leaf: Tensor) -> float | Tensor:
-    """`x` so that it broadcasts along the axes of `leaf`."""
-    if isinstance(x, float):
-        return x
-    x = x.reshape(-1, *[1] * (leaf.dim() - 1))
-    return x if x.dtype == torch.bool else x.to(leaf.dtype)

@@ -68,8 +68,7 @@ class Freeze(Policy):
             if not len(rest):
                 return nothing
             path = self.run(problem.rows(rest), attempt)
-            told = [other.among([int(rest[i]) for i in other.samples]) for other in path.failures]
-            return replace(_placed(nothing, problem, rest, path), failures=(failure, *told))
+            return replace(_placed(nothing, problem, rest, path), failures=(failure, *_of_whole(path.failures, rest)))
 
 
 @dataclass(frozen=True)
@@ -95,12 +94,16 @@ class Fallback(Policy):
         controller = cast("FixedSteps | AdaptiveSteps", self.controller or problem.controller)
         second = replace(problem.rows(lost), solver=self.solver, controller=controller).paced()
         again = self.then.run(second, attempt)
-        told = [other.among([int(lost[i]) for i in other.samples]) for other in again.failures]
-        return replace(_placed(path, problem, lost, again), failures=tuple(told))
+        return replace(_placed(path, problem, lost, again), failures=_of_whole(again.failures, lost))
 
     def seconds(self) -> Sequence[tuple[Solver, Controller | None]]:
         """Its own solver, and those of what follows."""
         return ((self.solver, self.controller), *self.then.seconds())
+
+
+def _of_whole(failures: Sequence[SolverFailure], samples: Places) -> tuple[SolverFailure, ...]:
+    """Failures of a part of the batch, these samples, as failures of the whole."""
+    return tuple(failure.among([int(samples[i]) for i in failure.samples]) for failure in failures)
 
 
 def _nothing(problem: Problem, failure: SolverFailure) -> Path:

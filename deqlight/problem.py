@@ -15,7 +15,7 @@ from .interpolation import Dense
 from .saveat import SaveAt
 from .solution import Stats
 from .solvers import Solver
-from .states import as_float, each, leaves
+from .states import as_float, batch_size, each, leaves
 from .terms import Term
 from .times import Array, OwnTimes, Places, Times, column
 from .types import Carry, State, Time
@@ -43,8 +43,7 @@ class Problem:
     @property
     def batch(self) -> int:
         """Length of axis 0 of the state; 1 for a state without axes."""
-        first = leaves(self.y0)[0]
-        return first.shape[0] if first.dim() else 1
+        return batch_size(self.y0)
 
     @property
     def own_clocks(self) -> bool:

@@ -16,7 +16,7 @@ from .problem import Path, Problem
 from .saveat import SaveAt
 from .solution import Solution, report
 from .solvers import Solver
-from .states import as_float, leaves
+from .states import as_float, batch_size, leaves
 from .terms import Term
 from .times import Asked, OwnTimes, read_times
 from .types import State, Tensor, Time
@@ -76,8 +76,7 @@ def solve(
     for other, pace in on_failure.seconds():
         check_compatible(term, other, pace or steps, gradient)
     _check_state(y0)
-    first = leaves(y0)[0]
-    times = read_times(ts, first.shape[0] if first.dim() else 1)
+    times = read_times(ts, batch_size(y0))
     problem = _sized(Problem(term, solver, y0, times, steps, saveat or SaveAt(), _positive(max_steps)))
     path = on_failure.run(problem, gradient.integrate)
     report(path.stats)

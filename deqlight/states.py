@@ -16,6 +16,8 @@ from .types import State, Tensor, Time, Weight
 __all__ = [
     "as_float",
     "axpy",
+    "batch_size",
+    "beside",
     "combine",
     "each",
     "finite_samples",
@@ -44,7 +46,18 @@ def like(t: Time, leaf: Tensor) -> Time:
     """The time `t` so that it broadcasts against `leaf`: floats as they are, tensors `(batch, 1, ...)` in its dtype."""
     if isinstance(t, float) or t.dim() == 0:
         return t
-    return t.reshape(t.shape[0], *[1] * (leaf.dim() - 1)).to(leaf.dtype)
+    return beside(t, leaf).to(leaf.dtype)
+
+
+def beside(x: Tensor, leaf: Tensor) -> Tensor:
+    """`x` with one number a sample, so that it broadcasts along the axes of `leaf`."""
+    return x.reshape(x.shape[0], *[1] * (leaf.dim() - 1))
+
+
+def batch_size(y: State) -> int:
+    """Length of axis 0 of the leaves; 1 for a state without axes."""
+    first = leaves(y)[0]
+    return first.shape[0] if first.dim() else 1
 
 
 def as_float(t: Time) -> float:

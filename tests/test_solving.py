@@ -6,6 +6,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from rows import Rows, attracted
 from torch import nn
 
 from deqlight import Layered, ODETerm, Partitioned, SaveAt, Solution, record, solve
@@ -72,47 +73,22 @@ def test_time_runs_back(y0, controller):
     assert torch.allclose(back.ys.flip(0), forth.ys, atol=1e-7)
 
 
-class _Rows(ODETerm):
-    """Rows of one batch with rates of their own; `rows` follows those that are still running."""
-
-    def __init__(self, rates, hook=None):
-        super().__init__(lambda t, y: -rates[:, None] * (y - torch.cos(torch.as_tensor(t, dtype=y.dtype))))
-        self.rates, self.hook = rates, hook
-
-    def rows(self, index):
-        return _Rows(self.rates[index], self.hook)
-
-    def wrap(self, hook):
-        return _Rows(self.rates, hook)
-
-
 def test_a_sample_does_not_depend_on_its_batch(y0):
     rates = torch.tensor([1.0, 200.0, 3.0, 0.1])
     pid = PID(1e-6, 1e-8)
-    together = solve(_Rows(rates), y0, [0.0, 1.0, 2.0], solver=Dopri5(), controller=pid)
+    together = solve(Rows(rates, attracted), y0, [0.0, 1.0, 2.0], solver=Dopri5(), controller=pid)
     for i in range(4):
-        alone = solve(_Rows(rates[i : i + 1]), y0[i : i + 1], [0.0, 1.0, 2.0], solver=Dopri5(), controller=pid)
+        alone = solve(
+            Rows(rates[i : i + 1], attracted), y0[i : i + 1], [0.0, 1.0, 2.0], solver=Dopri5(), controller=pid
+        )
         assert torch.allclose(together.ys[:, i], alone.ys[:, 0], rtol=1e-12, atol=0)
         assert together.stats.nfe[i] == alone.stats.nfe[0] and together.stats.rejected[i] == alone.stats.rejected[0]
 
 
 def test_finished_samples_leave_the_field(y0):
-    rows = []
-
-    class Counting(_Rows):
-        def vf(self, t, y):
-            rows.append(len(y))
-            return super().vf(t, y)
-
-        def rows(self, index):
-            return Counting(self.rates[index], self.hook)
-
-        def wrap(self, hook):
-            return Counting(self.rates, hook)
-
-    rates = torch.tensor([1.0, 300.0, 1.0, 1.0])
-    stats = solve(Counting(rates), y0, [0.0, 2.0], solver=Dopri5(), controller=PID(1e-6, 1e-8)).stats
-    assert sum(rows) == int(stats.nfe.sum()) < 4 * int(stats.nfe.max())
+    term = Rows(torch.tensor([1.0, 300.0, 1.0, 1.0]), attracted)
+    stats = solve(term, y0, [0.0, 2.0], solver=Dopri5(), controller=PID(1e-6, 1e-8)).stats
+    assert sum(term.called) == int(stats.nfe.sum()) < 4 * int(stats.nfe.max())
 
 
 def test_tuple_states_with_leaves_of_several_shapes(y0):
@@ -341,7 +317,7 @@ def test_a_pole_underflows_or_overflows_near_it(double):
 def test_too_many_steps():
     with pytest.raises(MaxSteps, match=r"the grid has 100000 steps\. Raise max_steps \(now 4096\) to at least 100000"):
         solve(ODETerm(swing), torch.ones(2, 3), [0.0, 1.0], solver=Euler(), controller=Constant(dt=1e-5))
-    stiff = _Rows(torch.tensor([1.0, 1e6]))
+    stiff = Rows(torch.tensor([1.0, 1e6]), attracted)
     with pytest.raises(MaxSteps, match="stiff") as caught:
         solve(stiff, torch.ones(2, 1), [0.0, 1.0], solver=Dopri5(), controller=PID(1e-3, 1e-3), max_steps=100)
     assert caught.value.samples == (1,)

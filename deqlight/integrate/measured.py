@@ -13,7 +13,7 @@ from ..interpolation import Dense
 from ..problem import Path, Problem
 from ..solution import Stats, Tally
 from ..solvers import Step
-from ..states import finite_samples, leaves, tree_map, tree_tensors
+from ..states import beside, finite_samples, leaves, tree_map, tree_tensors
 from ..terms import Term
 from ..times import Array, Places, column
 from ..types import Carry, State, Tensor, Time
@@ -97,9 +97,10 @@ class Measured:
             lost |= mask
         y, carry = self._taken(accept, step[:2], (y, carry))
         landed = accept & trial.lands & ~lost
-        self._output(np.where(landed, clocks.goal[clocks.running], -1), y)
-        carry = self._begin_anew(landed, term, y, carry)
-        clocks.goal[clocks.running] += landed
+        if landed.any():
+            self._output(np.where(landed, clocks.goal[clocks.running], -1), y)
+            carry = self._begin_anew(landed, term, y, carry)
+            clocks.goal[clocks.running] += landed
         return y, carry, lost | (clocks.goal[clocks.running] > clocks.stops.last[clocks.running])
 
     def _converged(self, step: Step) -> Bools:
@@ -126,7 +127,7 @@ class Measured:
         if not accept.any():
             return old
         mask = self._index(accept)
-        taken: tuple[State, Carry] = tree_map(lambda a, b: torch.where(_rows_like(mask, a), a, b), new, old)
+        taken: tuple[State, Carry] = tree_map(lambda a, b: torch.where(beside(mask, a), a, b), new, old)
         return taken
 
     def _output(self, stops: Places, y: State) -> None:
@@ -207,7 +208,3 @@ class Measured:
         dense = Dense(self.outputs.segments, p.host_ends) if p.saveat.dense else None
         kept = self.outputs.gathered() if dense is None or clocks.stops.size else p.between(dense)
         return Path(p.shaped(kept), carry, stats, dense, tuple(self.failures))
-
-
-def _rows_like(mask: Tensor, leaf: Tensor) -> Tensor:
-    return mask.reshape(-1, *[1] * (leaf.dim() - 1))

@@ -59,31 +59,38 @@ def inside(start: Array, end: Array, jumps: Sequence[float], eps: float) -> tupl
 
 def stops_of(problem: Problem) -> Stops:
     """Where the clocks of a problem stop."""
-    lists, controller = [_marked(problem, ts) for ts in problem.lists()], problem.controller
+    lists, controller, restarts = (
+        [_marked(problem, ts) for ts in problem.lists()],
+        problem.controller,
+        problem.restarts(),
+    )
     extra = {*problem.jumps(), *(controller.step_ts if isinstance(controller, AdaptiveSteps) else ())}
     if isinstance(problem.ts, OwnTimes):
-        return _own(problem, problem.ts, lists, extra)
+        return _own(problem.ts, lists, extra, restarts)
     ((outputs, kept),) = lists
-    times, slots, restarts = _merged(outputs, kept, extra, problem.restarts())
+    times, slots, jumps = _merged(outputs, kept, extra, restarts)
     slots = np.where(slots < 0, -1, slots * problem.batch)  # slots are (kept, batch)
     clocks = problem.batch if problem.own_clocks else 1
     ends = np.zeros(clocks, dtype=np.int64), np.full(clocks, len(times) - 1)
-    return Stops(times, slots, restarts, *ends, 1, sum(kept) * problem.batch)
+    return Stops(times, slots, jumps, *ends, 1, sum(kept) * problem.batch)
 
 
 def _own(
-    problem: Problem, ts: OwnTimes, lists: Sequence[tuple[Sequence[float], Sequence[bool]]], extra: Iterable[float]
+    ts: OwnTimes,
+    lists: Sequence[tuple[Sequence[float], Sequence[bool]]],
+    extra: Iterable[float],
+    restarts: set[float],
 ) -> Stops:
     """Stops of each sample's own; slots are (kept, batch), or for ragged times one sample after the other."""
     found, offsets = [], np.cumsum([0, *(sum(kept) for _, kept in lists)])
     for sample, (outputs, kept) in enumerate(lists):
-        times, slots, restarts = _merged(outputs, kept, extra, problem.restarts())
+        times, slots, jumps = _merged(outputs, kept, extra, restarts)
         where = slots + offsets[sample] if ts.ragged else slots * ts.batch + sample
-        found.append((times, np.where(slots < 0, -1, where), restarts))
+        found.append((times, np.where(slots < 0, -1, where), jumps))
     counts = np.array([len(times) for times, _, _ in found], dtype=np.int64)
     ends = np.cumsum(counts)
-    times, slots, restarts = (np.concatenate(column) for column in zip(*found, strict=True))
-    return Stops(times, slots, restarts, ends - counts, ends - 1, 0, int(offsets[-1]))
+    times, slots, jumps = (np.concatenate(column) for column in zip(*found, strict=True))
+    return Stops(times, slots, jumps, ends - counts, ends - 1, 0, int(offsets[-1]))
 
 
 def _marked(problem: Problem, ts: Sequence[float]) -> tuple[Sequence[float], Sequence[bool]]:

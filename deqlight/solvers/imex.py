@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import cast
 
 import numpy as np
@@ -134,8 +135,10 @@ class KenCarp4(ImplicitSolver):
 
     def dense(self, term: Term, t0: Time, t1: Time, y0: State, step: Step) -> tuple[State, ...]:
         """A continuous extension of both methods; no evaluations. `step.slopes` are the increments of both parts."""
-        return y0, *(combine(weights, step.slopes) for weights in self._dense())
+        return y0, *(combine(weights, step.slopes) for weights in self.between)
 
-    def _dense(self) -> tuple[tuple[float, ...], ...]:
+    @cached_property
+    def between(self) -> tuple[tuple[float, ...], ...]:
+        """For each power of θ from the first, the weight of each stage in the solution between the ends."""
         explicit = np.array([[*row, *[0.0] * (len(_NODES) - i)] for i, row in enumerate(self.explicit)])
         return extension([self.implicit.matrix, explicit], _B, _NODES, 3)
