@@ -5,12 +5,13 @@ from ..problem import Path, Problem
 from ._given import Given
 from .fixed import Fixed, walk
 from .measured import Measured
+from .moves import Move, Opening, Replay, Took, Watch
 
-__all__ = ["integrate", "walk"]
+__all__ = ["Move", "Opening", "Replay", "Took", "Watch", "integrate", "walk"]
 
 
-def integrate(problem: Problem) -> Path:
-    """Integrate the problem from the first of its times to the last.
+def integrate(problem: Problem, watch: Watch | None = None) -> Path:
+    """Integrate the problem from the first of its times to the last; `watch` looks on.
 
     Raises:
         MaxSteps: if that takes more than `max_steps` steps.
@@ -19,5 +20,5 @@ def integrate(problem: Problem) -> Path:
         StepUnderflow: if the tolerance asks for steps that time cannot resolve.
     """
     if isinstance(problem.controller, AdaptiveSteps):
-        return Measured(problem, problem.controller).run()
-    return Measured(problem, Given()).run() if problem.own_clocks else Fixed(problem).run()
+        return Measured(problem, problem.controller, watch).run()
+    return Measured(problem, Given(), watch).run() if problem.own_clocks else Fixed(problem, watch).run()

@@ -14,11 +14,13 @@ from ..problem import Path, Problem
 from ..solution import Stats, Tally
 from ..solvers import Step
 from ..states import each, finite_samples, is_finite, leaves
+from ..terms import Term
 from ..terms.replay import frozen_statistics
 from ..times import Array
 from ..types import Carry, State, Tensor, Time
 from .clocks import HINT_INNER, HINT_NAN
-from .stops import inside
+from .moves import Move, Opening, Renewal, Took, Watch, renewed, taken
+from .stops import Bools, inside
 
 __all__ = ["Fixed", "walk"]
 
@@ -36,8 +38,9 @@ def walk(times: Sequence[Time], visit: Callable[[int, Time, Time, S], S], state:
 class Fixed:
     """A solve over a grid that is known beforehand; `MaxSteps` at once if the grid is too long."""
 
-    def __init__(self, problem: Problem) -> None:
-        self.problem, self.tally = problem, Tally()
+    def __init__(self, problem: Problem, watch: Watch | None = None) -> None:
+        self.problem, self.tally, self.watch = problem, Tally(), watch
+        self.held: Bools | None = None  # the samples that have ended
         self.term = problem.term.wrap(self.tally)
         self.times, marks = problem.grid()
         self.keep, self.restarts = set(marks), sorted(problem.restarts())
@@ -64,26 +67,55 @@ class Fixed:
 
     def _start(self) -> tuple[State, Carry]:
         p = self.problem
-        return p.y0, p.solver.init(self.term, self.times[0], self.times[-1], p.y0)
+        opening = Opening(None, self.times[0], self.times[-1])
+        carry = p.solver.init(self.term, opening.t0, opening.t1, p.y0)
+        if self.watch is not None:
+            self.watch.began(opening, p.y0, carry)
+        return p.y0, carry
 
     def _visit(self, n: int, t0: Time, t1: Time, state: tuple[State, Carry]) -> tuple[State, Carry]:
         y0, carry = state
-        inside0, inside1 = t0, t1
-        if self.restarts:  # no step sees both sides of a jump
-            inside0, inside1 = self._inside(t0, t1)
-            if n and inside0 is not t0:
-                carry = self.problem.solver.init(self.term, inside0, self.times[-1], y0)
+        inside0, inside1 = self._inside(t0, t1) if self.restarts else (t0, t1)  # no step sees both sides of a jump
         term, calls = self.term.over(inside0, inside1), self.tally.calls
         step = self.problem.solver.step(term, inside0, inside1, y0, carry)
         self._count(step, calls, n, t0, t1)
+        takes = None if self.held is None else ~self.held
+        y1, carry = taken(takes, step[:2], state)
+        slots = None
         if n + 1 in self.keep:
-            self.kept.append(step.y)
+            slots = np.arange(self.problem.batch) + len(self.kept) * self.problem.batch
+            self.kept.append(y1)
         if self.problem.saveat.dense:
-            rows = np.arange(self.problem.batch)
-            start, end = (np.broadcast_to(_on_host(t), rows.shape) for t in (t0, t1))
-            coefficients = self.problem.solver.dense(term, inside0, inside1, y0, step)
-            self.segments.append(Segment(rows, start, end, tuple(map(with_rows, coefficients))))
-        return step.y, step.carry
+            self._draw(term, inside0, inside1, y0, step, t0, t1)
+        renewal = self._renewal(n + 1)
+        carry = renewed(self.problem.solver, self.term, y1, carry, renewal)
+        if self.watch is not None:
+            move = Move(None, inside0, inside1, takes, slots, renewal)
+            self._show(Took(move, term, y0, step, y1, carry, *self._rows_of(t0, t1)))
+        return y1, carry
+
+    def _draw(self, term: Term, inside0: Time, inside1: Time, y0: State, step: Step, t0: Time, t1: Time) -> None:
+        """Keep a step as a polynomial."""
+        coefficients = self.problem.solver.dense(term, inside0, inside1, y0, step)
+        rows = np.arange(self.problem.batch)
+        self.segments.append(Segment(rows, *self._rows_of(t0, t1), tuple(map(with_rows, coefficients))))
+
+    def _rows_of(self, t0: Time, t1: Time) -> tuple[Array, Array]:
+        """The ends of a step for each sample, on the host."""
+        start, end = (np.broadcast_to(_on_host(t), (self.problem.batch,)) for t in (t0, t1))
+        return start, end
+
+    def _renewal(self, n: int) -> Renewal | None:
+        """The memory that begins anew behind the jump at time `n`, if there is one."""
+        if not self.restarts or n >= len(self.times) - 1:
+            return None
+        start, _ = self._inside(self.times[n], self.times[n + 1])
+        return None if start is self.times[n] else Renewal(None, start, self.times[-1])
+
+    def _show(self, took: Took) -> None:
+        ended = self.watch.moved(took) if self.watch is not None else None
+        if ended is not None:
+            self.held = ended if self.held is None else self.held | ended
 
     def _inside(self, t0: Time, t1: Time) -> tuple[Time, Time]:
         ends, eps = (_on_host(t0), _on_host(t1)), torch.finfo(leaves(self.problem.y0)[0].dtype).eps

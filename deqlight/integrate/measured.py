@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 
 from ..controllers import AdaptiveSteps
-from ..errors import InputError, NonFinite, SolverFailure
+from ..errors import NonFinite, SolverFailure
 from ..interpolation import Dense
 from ..problem import Path, Problem
 from ..solution import Stats, Tally
 from ..solvers import Step
-from ..states import beside, finite_samples, leaves, tree_map, tree_tensors
+from ..states import finite_samples, leaves
 from ..terms import Term
 from ..times import Array, Places, column
 from ..types import Carry, State, Tensor, Time
 from ._given import Given
 from .clocks import HINT_NAN, Clocks, Trial, stiffness_hint
+from .moves import Move, Opening, Renewal, Took, Watch, renewed, some, taken
 from .outputs import Outputs
 from .stops import Bools, inside, stops_of
 
@@ -31,8 +30,9 @@ class Measured:
     Samples that have finished leave the field's calls, and so do those that failed, where the others may go on.
     """
 
-    def __init__(self, problem: Problem, controller: AdaptiveSteps) -> None:
-        self.problem, self.controller, self.tally = problem, controller, Tally()
+    def __init__(self, problem: Problem, controller: AdaptiveSteps, watch: Watch | None = None) -> None:
+        self.problem, self.controller, self.tally, self.watch = problem, controller, Tally(), watch
+        self.held: Bools | None = None  # under one clock, the samples that have ended
         stops, info, batch = stops_of(problem), problem.solver.info, problem.batch
         hint = stiffness_hint(problem.solver)
         self.clocks = Clocks(stops, controller, info.error_order or 1, problem.max_steps, hint, batch)
@@ -44,7 +44,7 @@ class Measured:
         """Step until every clock has reached its end."""
         term, y, carry = self.problem.term.wrap(self.tally), self.problem.y0, None
         if self.problem.batch:
-            self._output(self.clocks.stops.first, y)
+            self.outputs.keep(self._slots(self.clocks.stops.first), y)
             term, y, carry = self._start(term, y)
         while self.problem.batch and self.clocks.running.size:
             y, carry, gone = self._step(term, y, carry)
@@ -65,16 +65,15 @@ class Measured:
             what = f"the {self.tally.field} is NaN or infinite at the start"
             self._fail(clocks.failure(lost, NonFinite, what, HINT_NAN), finite_samples(f0))
             term, y, _ = self._leave(~lost, term, y, None)
-        return term, y, self._memory(term, y, clocks.running)
-
-    def _memory(self, term: Term, y: State, on: Places) -> Carry:
-        """The solver's memory for clocks that begin where they stand."""
-        if not len(on):
-            return None
-        clocks, calls = self.clocks, self.tally.calls
-        carry = self.problem.solver.init(term, *self._times(clocks.t[on], clocks.end[on]), y)
-        clocks.nfe[clocks.everyone if self.controller.joint else on] += self.tally.calls - calls
-        return carry
+        if not clocks.running.size:
+            return term, y, None
+        opening = Opening(self._rows(), *self._times(clocks.t[clocks.running], clocks.end[clocks.running]))
+        calls = self.tally.calls
+        carry = self.problem.solver.init(term, opening.t0, opening.t1, y)
+        clocks.nfe[clocks.samples] += self.tally.calls - calls
+        if self.watch is not None:
+            self.watch.began(opening, y, carry)
+        return term, y, carry
 
     def _step(self, term: Term, y: State, carry: Carry) -> tuple[State, Carry, Bools]:
         """Try a step; the state and memory after it, and which of the running clocks are done."""
@@ -95,13 +94,59 @@ class Measured:
         for mask, failure in clocks.failures(trial, errors, converged, self.tally.field):
             self._fail(failure, finite_samples(step.y) & (step.inner is None or step.inner.converged))
             lost |= mask
-        y, carry = self._taken(accept, step[:2], (y, carry))
-        landed = accept & trial.lands & ~lost
+        return self._settle(term, over, (y, carry), step, trial, accept, lost, (t0, t1))
+
+    def _settle(
+        self,
+        term: Term,
+        over: Term,
+        before: tuple[State, Carry],
+        step: Step,
+        trial: Trial,
+        accept: Bools,
+        lost: Bools,
+        times: tuple[Time, Time],
+    ) -> tuple[State, Carry, Bools]:
+        """Do what was decided: rows take the step, states are kept, memory is begun anew, clocks end."""
+        clocks = self.clocks
+        takes = self._takes(accept)
+        y, carry = taken(takes, step[:2], before)
+        landed, slots, renewal = accept & trial.lands & ~lost, None, None
         if landed.any():
-            self._output(np.where(landed, clocks.goal[clocks.running], -1), y)
-            carry = self._begin_anew(landed, term, y, carry)
+            slots = self._slots(np.where(landed, clocks.goal[clocks.running], -1))
+            self.outputs.keep(slots, y)
+            renewal = self._renewal(landed)
+            calls = self.tally.calls
+            carry = renewed(self.problem.solver, term, y, carry, renewal)
+            rows = clocks.samples if renewal is None or renewal.places is None else clocks.samples[renewal.places]
+            clocks.nfe[rows] += self.tally.calls - calls
             clocks.goal[clocks.running] += landed
-        return y, carry, lost | (clocks.goal[clocks.running] > clocks.stops.last[clocks.running])
+        gone = lost | (clocks.goal[clocks.running] > clocks.stops.last[clocks.running])
+        if self.watch is not None and accept.any():
+            move = Move(self._rows(), *times, takes, slots, renewal)
+            start, end = (np.broadcast_to(t, clocks.samples.shape) for t in (trial.t, trial.end))
+            ended = self.watch.moved(Took(move, over, before[0], step, y, carry, start, end))
+            if ended is not None:
+                gone = gone | self._ended(ended)
+        return y, carry, gone
+
+    def _takes(self, accept: Bools) -> Bools | None:
+        """The rows that take the step; under one clock, those that have not ended."""
+        if not self.controller.joint:
+            return accept
+        if self.held is None:
+            return None if accept[0] else np.zeros(self.problem.batch, dtype=bool)
+        return np.asarray(~self.held & accept[0])
+
+    def _ended(self, ended: Bools) -> Bools:
+        if not self.controller.joint:
+            return ended
+        self.held = ended if self.held is None else self.held | ended
+        return np.array([self.held.all()])
+
+    def _rows(self) -> Places | None:
+        """The samples of the next step; None for all under one clock."""
+        return None if self.controller.joint else self.clocks.running
 
     def _converged(self, step: Step) -> Bools:
         """For each running clock, whether the inner iterations of its samples ended well, or in the field's NaN."""
@@ -121,48 +166,28 @@ class Measured:
             raise failure
         self.failures.append(failure)
 
-    def _taken(self, accept: Bools, new: tuple[State, Carry], old: tuple[State, Carry]) -> tuple[State, Carry]:
-        if accept.all():
-            return new
-        if not accept.any():
-            return old
-        mask = self._index(accept)
-        taken: tuple[State, Carry] = tree_map(lambda a, b: torch.where(beside(mask, a), a, b), new, old)
-        return taken
-
-    def _output(self, stops: Places, y: State) -> None:
-        """Keep the states of the running clocks that stand on these stops; -1 for those between stops."""
+    def _slots(self, stops: Places) -> Places:
+        """Where the states of the running clocks are kept that stand on these stops; -1 for those between stops."""
         marks = self.clocks.stops
         slots = np.where(stops < 0, -1, marks.slots[stops])
-        slots = np.where(slots < 0, -1, slots + marks.stride * self.clocks.samples)
-        self.outputs.keep(slots, y)
+        return np.where(slots < 0, -1, slots + marks.stride * self.clocks.samples)
 
-    def _begin_anew(self, landed: Bools, term: Term, y: State, carry: Carry) -> Carry:
+    def _renewal(self, landed: Bools) -> Renewal | None:
         """Where a clock has landed on a jump of the field, the solver's memory is made anew behind it."""
         clocks = self.clocks
-        jumped = landed & clocks.stops.restarts[clocks.goal[clocks.running]]
-        if not jumped.any() or not tree_tensors(carry):
-            return carry
-        places = jumped.nonzero()[0]
-        if not self.controller.joint:
-            term, y = term.rows(self._index(places)), self._some(y, places)
-        new = self._memory(term, y, clocks.running[places])
-        if self.controller.joint or len(places) == len(jumped):
-            return new
-        if len(tree_tensors(new)) != len(tree_tensors(carry)):
-            raise InputError(
-                f'{self.problem.solver!r} cannot begin anew behind a jump for some samples alone; use norm="joint"'
-            )
-        index = self._index(places)
-        return tree_map(lambda a, b: a.index_copy(0, index, b), carry, new)
+        places = (landed & clocks.stops.restarts[clocks.goal[clocks.running]]).nonzero()[0]
+        if not len(places):
+            return None
+        on = clocks.running[places]
+        times = self._times(clocks.t[on], clocks.end[on])
+        return Renewal(None if len(places) == len(landed) else places, *times)
 
     def _draw(self, term: Term, y: State, step: Step, trial: Trial, accept: Bools) -> None:
         """Keep the accepted steps as polynomials."""
         places, calls = accept.nonzero()[0], self.tally.calls
         if not self.controller.joint and len(places) < len(accept):
-            index = self._index(places)
-            term, y = term.rows(index), self._some(y, places)
-            step = self._some(step._replace(inner=None), places)
+            term, y = term.rows(self._index(places)), some(y, places)
+            step = some(step._replace(inner=None), places)
         t0, t1 = self._times(trial.t[places], trial.end[places])
         coefficients = self.problem.solver.dense(term, t0, t1, y, step)
         samples = self.clocks.everyone if self.controller.joint else self.clocks.running[places]
@@ -176,7 +201,7 @@ class Measured:
         if self.controller.joint or not going.any():
             return term, y, carry
         places = going.nonzero()[0]
-        return term.rows(self._index(places)), *self._some((y, carry), places)
+        return term.rows(self._index(places)), *some((y, carry), places)
 
     def _times(self, start: Array, end: Array) -> tuple[Time, Time]:
         """Host times as the solver gets them: floats for a joint clock, else float64 `(batch, 1, …)`.
@@ -190,13 +215,8 @@ class Measured:
             return float(start[0]), float(end[0])
         return column(start, first), column(end, first)
 
-    def _index(self, mask_or_places: Bools | Places) -> Tensor:
-        return torch.as_tensor(mask_or_places, device=leaves(self.problem.y0)[0].device)
-
-    def _some(self, tree: Any, places: Places) -> Any:
-        """The rows of a state, a step or a memory that stand in these places."""
-        index = self._index(places)
-        return tree_map(lambda leaf: leaf[index], tree)
+    def _index(self, places: Places) -> Tensor:
+        return torch.as_tensor(places, device=leaves(self.problem.y0)[0].device)
 
     def _path(self, carry: Carry) -> Path:
         p, clocks = self.problem, self.clocks
