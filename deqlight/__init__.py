@@ -9,16 +9,20 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from .compiling import Compile
     from .errors import DeqlightError, InputError, SolverFailure
+    from .events import Event
     from .saveat import SaveAt
     from .solution import Solution, Stats, record
     from .solving import solve
     from .terms import Layered, ODETerm, Partitioned, Semilinear, Split, Term
 
 _HOME = {
+    "Compile": "compiling",
     "DeqlightError": "errors",
     "InputError": "errors",
     "SolverFailure": "errors",
+    "Event": "events",
     "SaveAt": "saveat",
     "Solution": "solution",
     "Stats": "solution",
@@ -46,7 +50,9 @@ _PACKAGES = (
 )
 
 __all__ = [
+    "Compile",
     "DeqlightError",
+    "Event",
     "InputError",
     "Layered",
     "ODETerm",

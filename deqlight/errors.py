@@ -10,6 +10,7 @@ from difflib import get_close_matches
 
 __all__ = [
     "CheckpointError",
+    "CompileFailure",
     "ConfigError",
     "ConformanceError",
     "DeqlightError",
@@ -47,6 +48,10 @@ class CheckpointError(DeqlightError):
     """A checkpoint that is missing, unreadable or of another kind."""
 
 
+class CompileFailure(DeqlightError, RuntimeError):
+    """A solve that was to be compiled and cannot be."""
+
+
 class PluginError(DeqlightError):
     """A plugin that cannot be used; names the distribution that owns it."""
 
@@ -56,7 +61,7 @@ class PluginWarning(UserWarning):
 
 
 class StatisticsWarning(UserWarning):
-    """Running statistics inside a field will be those of several evaluations at once."""
+    """Running statistics inside a field will be those of its first evaluation, and used for all."""
 
 
 class ConformanceError(DeqlightError, AssertionError):

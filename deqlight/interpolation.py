@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from .errors import InputError
-from .states import beside, combine, each, like
-from .times import Array, Places
+from .states import beside, combine, each
+from .times import Array, Places, beyond
 from .types import State, Tensor
 
 __all__ = ["Dense", "Segment", "hermite", "horner"]
@@ -28,10 +28,20 @@ def hermite(y0: State, y1: State, u0: State, u1: State) -> tuple[State, ...]:
 
 
 def horner(coefficients: Sequence[State], x: float | Tensor) -> State:
-    """The polynomial with these coefficients, lowest first, at `x`: a number, or `(batch,)` for each sample its own."""
+    """A polynomial at `x`.
+
+    Args:
+        coefficients: states, lowest power first.
+        x: a number; `(batch,)` for each sample its own; `(points, batch)` for several, which stand in front.
+    """
     value = coefficients[-1]
+    if not isinstance(x, Tensor):
+        for coefficient in reversed(coefficients[:-1]):
+            value = each(lambda v, c: x * v + c, value, coefficient)
+        return value
+    at = each(lambda leaf: x.reshape(*x.shape, *[1] * (leaf.dim() - 1)).to(leaf.dtype), value)
     for coefficient in reversed(coefficients[:-1]):
-        value = each(lambda v, c: like(x, v) * v + c, value, coefficient)
+        value = each(torch.addcmul, coefficient, value, at)
     return value
 
 
@@ -58,10 +68,12 @@ class Dense:
     Args:
         segments: the steps, those of a sample in order of time.
         ends: the times where each sample begins and ends, each `(batch,)`.
+        until: where events have ended samples before, `(batch,)`, NaN for the others; None where none has.
     """
 
-    def __init__(self, segments: Sequence[Segment], ends: tuple[Array, Array]) -> None:
+    def __init__(self, segments: Sequence[Segment], ends: tuple[Array, Array], until: Array | None = None) -> None:
         self.segments, self.ends, self.batch = tuple(segments), ends, len(ends[0])
+        self.until = np.full(self.batch, np.nan) if until is None else until
         samples, t0, t1 = (
             np.concatenate([np.zeros(0), *(getattr(segment, name) for segment in segments)])
             for name in ("samples", "t0", "t1")
@@ -80,7 +92,8 @@ class Dense:
         """
         asked = t.detach().cpu().double().numpy()
         self._check(samples, asked)
-        places = self._find(samples, asked)
+        over = beyond(asked, self.until[samples], np.sign(self.ends[1] - self.ends[0])[samples])
+        places = np.where(over, -1, self._find(samples, asked))
         known, device = np.maximum(places, 0), t.device
         start, length = (torch.as_tensor(v[known], device=device) for v in (self._t0, self._t1 - self._t0))
         x = (t.double() - start) / length

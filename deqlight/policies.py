@@ -12,6 +12,7 @@ import torch
 
 from .controllers import AdaptiveSteps, Controller, FixedSteps
 from .errors import SolverFailure
+from .events import no_crossings
 from .interpolation import Dense, Segment
 from .problem import Path, Problem
 from .solution import Stats
@@ -112,7 +113,8 @@ def _nothing(problem: Problem, failure: SolverFailure) -> Path:
     spent = torch.full((problem.batch,), failure.nfe or 0)
     stats = Stats(spent, torch.zeros_like(spent), torch.zeros_like(spent))
     dense = Dense((), problem.host_ends) if problem.saveat.dense else None
-    return Path(problem.shaped(rows), None, stats, dense, (failure,))
+    events = tuple(no_crossings(event, problem.y0) for event in problem.events)
+    return Path(problem.shaped(rows), None, stats, dense, (failure,), events)
 
 
 def _placed(whole: Path, problem: Problem, samples: Places, part: Path) -> Path:
@@ -132,7 +134,9 @@ def _placed(whole: Path, problem: Problem, samples: Places, part: Path) -> Path:
     stats = Stats(
         a.nfe + among(torch.zeros_like(a.nfe), b.nfe), among(a.accepted, b.accepted), among(a.rejected, b.rejected)
     )
-    return Path(ys, None, stats, _drawn(whole.dense, samples, part.dense), whole.failures)
+    pairs = zip(whole.events, part.events, strict=True)
+    events = tuple(old.without(samples).joined([(new, samples)]) for old, new in pairs)
+    return Path(ys, None, stats, _drawn(whole.dense, samples, part.dense), whole.failures, events)
 
 
 def _drawn(whole: Dense | None, samples: Places, part: Dense | None) -> Dense | None:
@@ -146,4 +150,6 @@ def _drawn(whole: Dense | None, samples: Places, part: Dense | None) -> Dense | 
         rows = tuple(each(lambda leaf: leaf[index], c) for c in segment.coefficients)  # noqa: B023  used at once
         kept.append(Segment(segment.samples[stay], segment.t0[stay], segment.t1[stay], rows))
     new = [replace(segment, samples=samples[segment.samples]) for segment in part.segments]
-    return Dense([*kept, *new], whole.ends)
+    until = whole.until.copy()
+    until[samples] = part.until
+    return Dense([*kept, *new], whole.ends, until)

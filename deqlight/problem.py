@@ -9,8 +9,10 @@ from typing import cast
 import numpy as np
 import torch
 
+from .compiling import Compile
 from .controllers import AdaptiveSteps, FixedSteps
 from .errors import SolverFailure
+from .events import Crossings, Event
 from .interpolation import Dense
 from .saveat import SaveAt
 from .solution import Stats
@@ -29,6 +31,8 @@ class Problem:
 
     Attributes:
         freeze: whether a sample that fails under a clock of its own lets the others go on.
+        events: what to look for on the way.
+        compile: how its steps are compiled; None runs them eagerly.
     """
 
     term: Term
@@ -39,6 +43,8 @@ class Problem:
     saveat: SaveAt
     max_steps: int
     freeze: bool = False
+    events: tuple[Event, ...] = ()
+    compile: Compile | None = None
 
     @property
     def batch(self) -> int:
@@ -50,6 +56,8 @@ class Problem:
         """Whether each sample has a clock of its own, on the host; else one grid of times serves all."""
         if isinstance(self.controller, AdaptiveSteps):
             return not self.controller.joint
+        if any(event.effect is not None for event in self.events):
+            return True  # they start again, each at a time of its own
         return isinstance(self.ts, OwnTimes) and (self.ts.ragged or bool(self.restarts()))
 
     @property
@@ -66,6 +74,12 @@ class Problem:
             return self.ts.values[self.ts.offsets[:-1]], self.ts.values[self.ts.offsets[1:] - 1]
         start, end = (np.full(self.batch, as_float(t)) for t in (self.ts[0], self.ts[-1]))
         return start, end
+
+    @property
+    def way(self) -> Array:
+        """The direction of each sample's time, 1 or −1: `(batch,)`."""
+        start, end = self.host_ends
+        return np.sign(end - start)
 
     @property
     def span(self) -> float:
@@ -85,7 +99,8 @@ class Problem:
         places = torch.as_tensor(index, device=leaves(self.y0)[0].device)
         ts = self.ts.rows(index) if isinstance(self.ts, OwnTimes) else self.ts
         y0 = each(lambda leaf: leaf[places], self.y0)
-        return replace(self, term=self.term.rows(places), y0=y0, ts=ts)
+        events = tuple(event.rows(places) for event in self.events)
+        return replace(self, term=self.term.rows(places), y0=y0, ts=ts, events=events)
 
     def paced(self) -> Problem:
         """The same problem with tolerances that its dtype resolves, and a solver that iterates to these."""
@@ -119,14 +134,19 @@ class Problem:
             return kept
         return each(lambda leaf: leaf.reshape(self._kept, self.batch, *leaf.shape[1:]), kept)
 
+    def marks(self) -> tuple[Places, Array]:
+        """Whose each kept state is, and of what time, in the order of their slots: both `(slots,)`."""
+        if self.saveat.final:
+            return np.arange(self.batch), self.host_ends[1]
+        if isinstance(self.ts, OwnTimes) and self.ts.ragged:
+            return np.repeat(np.arange(self.batch), np.diff(self.ts.offsets)), self.ts.values
+        table = self.ts.table() if isinstance(self.ts, OwnTimes) else np.array([[as_float(t)] for t in self.ts])
+        table = np.broadcast_to(table, (len(table), self.batch))
+        return np.tile(np.arange(self.batch), len(table)), table.ravel()
+
     def between(self, dense: Dense) -> State:
         """The states at the output times, in the order of their slots, read off the steps."""
-        if isinstance(self.ts, OwnTimes) and self.ts.ragged:
-            samples, times = np.repeat(np.arange(self.batch), np.diff(self.ts.offsets)), self.ts.values
-        else:
-            table = self.ts.table() if isinstance(self.ts, OwnTimes) else np.array([[as_float(t)] for t in self.ts])
-            table = np.broadcast_to(table, (len(table), self.batch))
-            samples, times = np.tile(np.arange(self.batch), len(table)), table.ravel()
+        samples, times = self.marks()
         device = leaves(self.y0)[0].device
         return dense.points(samples, torch.tensor(times, dtype=torch.float64, device=device))
 
@@ -155,6 +175,7 @@ class Path:
 
     Attributes:
         ys: `(time, batch, *state)`; for ragged times `(total, *state)`.
+        events: what was found on the way, for each event of the problem.
     """
 
     ys: State
@@ -162,6 +183,7 @@ class Path:
     stats: Stats
     dense: Dense | None = None
     failures: tuple[SolverFailure, ...] = ()
+    events: tuple[Crossings, ...] = ()
 
     @property
     def y1(self) -> State:

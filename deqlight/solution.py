@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from .errors import InputError, ShapeError, SolverFailure
+from .events import Crossings
 from .interpolation import Dense
 from .states import each, leaves
 from .types import FieldFn, State, Tensor, Time
@@ -49,6 +50,7 @@ class Solution:
         offsets: for ragged times, where those of each sample begin, and the end: `(batch + 1,)`.
         failures: what was frozen, by the policies `Freeze` and `Fallback`: the failed samples' states are NaN.
         dense: the steps as polynomials, with `SaveAt(dense=True)`.
+        events: where each of the events happened that were looked for.
     """
 
     ts: Tensor
@@ -57,6 +59,7 @@ class Solution:
     offsets: Tensor | None = None
     failures: tuple[SolverFailure, ...] = ()
     dense: Dense | None = None
+    events: tuple[Crossings, ...] = ()
 
     @property
     def y1(self) -> State:
@@ -71,7 +74,7 @@ class Solution:
 
         Args:
             t: a time, which gives `(batch, *state)`; times `(time,)`, or `(time, batch)` for each sample its own, which
-                give `(time, batch, *state)`. A sample that failed before that time is NaN.
+                give `(time, batch, *state)`. A sample that failed or ended before that time is NaN.
 
         Raises:
             InputError: without `SaveAt(dense=True)`, and for times outside the solve.
@@ -100,6 +103,8 @@ class Tally:
         self.calls += 1
         self.last = field
         value = field(t, y)
+        if isinstance(value, Tensor) and isinstance(y, Tensor) and _alike(value, y):
+            return value  # the usual case, at the least cost
         if len(leaves(value)) != len(leaves(y)) or not all(map(_alike, leaves(value), leaves(y))):
             raise ShapeError(
                 f"the field '{_name(field)}' returned {_kinds(value)}, its argument was {_kinds(y)}; "

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import cast
 
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from .compiling import Compile
 from .controllers import AdaptiveSteps, Constant, Controller, FixedSteps
 from .errors import InputError, ShapeError
+from .events import Event
 from .gradients import Direct, Gradient
+from .integrate import check_compilable, check_continuous, check_events
 from .policies import Policy, Raise
 from .problem import Path, Problem
 from .saveat import SaveAt
@@ -18,6 +23,7 @@ from .solution import Solution, report
 from .solvers import Solver
 from .states import as_float, batch_size, leaves
 from .terms import Term
+from .terms.guard import Guard
 from .times import Asked, OwnTimes, read_times
 from .types import State, Tensor, Time
 
@@ -41,6 +47,8 @@ def solve(
     saveat: SaveAt | None = None,
     max_steps: int = 4096,
     on_failure: Policy = Raise(),  # noqa: B008  a frozen value
+    events: Sequence[Event] = (),
+    compile: Compile | None = None,  # noqa: A002  as torch names it
 ) -> Solution:
     """Integrate `term` from `y0` at `ts[0]` and return the states at `ts`.
 
@@ -55,12 +63,15 @@ def solve(
         saveat: which states to keep; None keeps those at all of `ts`.
         max_steps: most steps a sample may take, tried ones included.
         on_failure: what becomes of samples that fail, and of the others: `Raise`, `Freeze`, `Fallback(solver)`.
+        compile: run the steps as compiled graphs; None runs them eagerly.
+        events: what to look for on the way; behind a terminal event a sample's states are NaN.
 
     Returns:
-        The solution: `.ts` `(time,)`, `.ys` `(time, batch, *state)`, `.stats`.
+        The solution: `.ts` `(time,)`, `.ys` `(time, batch, *state)`, `.stats`, `.events`.
 
     Raises:
         InputError: if the arguments cannot be right, or do not go together.
+        CompileFailure: if `compile` is given and the steps cannot be compiled.
         SolverFailure: `NonFinite`, `MaxSteps`, `StepUnderflow` or `NoConvergence`, if the solve cannot be finished; it
             says where.
 
@@ -77,8 +88,9 @@ def solve(
         check_compatible(term, other, pace or steps, gradient)
     _check_state(y0)
     times = read_times(ts, batch_size(y0))
-    problem = _sized(Problem(term, solver, y0, times, steps, saveat or SaveAt(), _positive(max_steps)))
-    path = on_failure.run(problem, gradient.integrate)
+    problem = _sized(Problem(term, solver, y0, times, steps, saveat or SaveAt(), _positive(max_steps), compile=compile))
+    problem = _eventful(problem, events, gradient, [other for other, _ in on_failure.seconds()])
+    path = on_failure.run(problem, lambda attempt: gradient.integrate(_guarded(attempt)))
     report(path.stats)
     return _solution(problem, path, ts)
 
@@ -220,6 +232,26 @@ def _check_uniform(problem: Problem) -> None:
             )
 
 
+def _guarded(problem: Problem) -> Problem:
+    """The problem with fields that stay one function each, whatever layers they have."""
+    if problem.compile is not None:  # a graph of a step has a guard of its own
+        check_compilable(problem.term, problem.solver)
+        return problem
+    apart = problem.own_clocks or problem.solver.info.nfe_step is None
+    return replace(problem, term=problem.term.wrap(Guard(apart)))
+
+
+def _eventful(problem: Problem, events: Sequence[Event], gradient: Gradient, others: Sequence[Solver]) -> Problem:
+    """The problem with its events, once these are known to go with the solver and the gradient."""
+    problem = replace(problem, events=tuple(events))
+    check_events(problem)
+    if events and not gradient.events:
+        raise InputError(f"events got the gradient {type(gradient).__name__}, which knows nothing of them; use Direct")
+    for solver in others if events else ():
+        check_continuous(solver)
+    return problem
+
+
 def _positive(max_steps: int) -> int:
     if max_steps < 1:
         raise InputError(f"solve got max_steps={max_steps}; it must be at least 1")
@@ -238,4 +270,4 @@ def _solution(problem: Problem, path: Path, ts: Asked) -> Solution:
     else:
         values = ts if isinstance(ts, Tensor) else torch.tensor([as_float(t) for t in times], dtype=torch.float64)
         values = values[-1:] if problem.saveat.final else values
-    return Solution(values, path.ys, path.stats, offsets, path.failures, path.dense)
+    return Solution(values, path.ys, path.stats, offsets, path.failures, path.dense, path.events)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -44,7 +44,7 @@ def each(fn: Callable[..., Tensor], *states: State) -> State:
 
 def like(t: Time, leaf: Tensor) -> Time:
     """The time `t` so that it broadcasts against `leaf`: floats as they are, tensors `(batch, 1, ...)` in its dtype."""
-    if isinstance(t, float) or t.dim() == 0:
+    if isinstance(t, float) or t.dim() == 0 or (t.dim() == leaf.dim() and t.dtype == leaf.dtype):
         return t
     return beside(t, leaf).to(leaf.dtype)
 
@@ -68,6 +68,8 @@ def as_float(t: Time) -> float:
 def axpy(weight: Weight, x: State, y: State) -> State:
     """`y + weight * x`, in one pass over memory where the weight is a Python float."""
     if isinstance(weight, float):
+        if isinstance(x, Tensor):
+            return torch.add(cast(Tensor, y), x, alpha=weight)
         return each(lambda a, b: torch.add(b, a, alpha=weight), x, y)
     return each(lambda a, b: b + like(weight, a) * a, x, y)
 

@@ -15,13 +15,16 @@ from numpy.typing import NDArray
 from .errors import InputError, ShapeError
 from .types import Tensor, Time
 
-__all__ = ["Array", "Asked", "OwnTimes", "Places", "Times", "column", "read_times"]
+__all__ = ["Array", "Asked", "OwnTimes", "Places", "Times", "beyond", "column", "read_times"]
 
 Array: TypeAlias = NDArray[np.float64]
 Places: TypeAlias = NDArray[np.int64]
 
 Asked: TypeAlias = Sequence[float] | Sequence[Sequence[float]] | Sequence[Tensor] | Tensor
 """What a user may give as `ts`."""
+
+ROUNDING = 4 * np.finfo(np.float64).eps
+"""How far, relatively, two times may be apart that are meant to be one: an output and an event at the same time."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,12 @@ Times: TypeAlias = tuple[Time, ...] | OwnTimes
 def column(times: Array, leaf: Tensor) -> Tensor:
     """Times of all samples, on the host, as a solver gets them: float64 `(batch, 1, …)` with the axes of `leaf`."""
     return torch.tensor(times, dtype=torch.float64, device=leaf.device).reshape(-1, *[1] * (leaf.dim() - 1))
+
+
+def beyond(t: Array, limit: Array, way: Array) -> NDArray[np.bool_]:
+    """Whether times lie behind their limit along their way (1 or −1), by more than rounding; never behind NaN."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray(way * (t - limit) > ROUNDING * np.maximum(np.abs(t), np.abs(limit)))
 
 
 def read_times(ts: Asked, batch: int) -> Times:

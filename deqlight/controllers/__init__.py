@@ -2,6 +2,7 @@
 
 from .base import AdaptiveSteps, Controller, FixedSteps
 from .constant import Constant
+from .numbers import Numbers, arithmetic
 from .pid import PID
 
-__all__ = ["PID", "AdaptiveSteps", "Constant", "Controller", "FixedSteps"]
+__all__ = ["PID", "AdaptiveSteps", "Constant", "Controller", "FixedSteps", "Numbers", "arithmetic"]

@@ -9,6 +9,7 @@ import torch
 
 from ..times import Array
 from ..types import State, Tensor, Time
+from .numbers import Numbers
 
 __all__ = ["AdaptiveSteps", "Array", "Controller", "FixedSteps"]
 
@@ -29,7 +30,7 @@ class FixedSteps(Controller):
 
 
 class AdaptiveSteps(Controller):
-    """A controller that measures the error of each step. It works on the host, in float64, on all clocks at once."""
+    """A controller that measures the error of each step, of all clocks at once."""
 
     joint: bool
     """Whether all samples share one clock; else each has its own."""
@@ -49,8 +50,11 @@ class AdaptiveSteps(Controller):
         return self
 
     @abstractmethod
-    def errors(self, error: State, y0: State, y1: State) -> Array:
-        """The size of the local error in units of the tolerance, `(clocks,)`: at most 1 is accepted, NaN is failure."""
+    def errors(self, error: State, y0: State, y1: State) -> Tensor:
+        """The size of the local error in units of the tolerance: at most 1 is accepted, NaN is failure.
+
+        `(clocks,)` on the state's device, in its dtype; 0-d for one clock. Never differentiated.
+        """
 
     @abstractmethod
     def first_steps(self, y0: State, f0: State, order: int, span: Array) -> Array:
@@ -60,5 +64,8 @@ class AdaptiveSteps(Controller):
         """
 
     @abstractmethod
-    def factors(self, errors: Array, history: Array, order: int) -> Array:
-        """What to multiply the steps by, `(clocks,)`; `history` `(2, clocks)`: the last two errors."""
+    def factors(self, error: Numbers, last: Numbers, before: Numbers, order: int) -> Numbers:
+        """What to multiply the steps by, from this error and those of the two steps accepted before.
+
+        Numbers of every kind: a float, a float64 array `(clocks,)`, or such a tensor; see `numbers.arithmetic`.
+        """

@@ -15,11 +15,15 @@ from ..errors import InputError
 from ..types import State, Tensor
 from .base import AdaptiveSteps, Array
 from .norms import rms, scaled
+from .numbers import Numbers, arithmetic
 
 __all__ = ["PID"]
 
 RESOLUTION = 10
 """Smallest sensible relative tolerance in units of the dtype's epsilon (SciPy's rule)."""
+
+LEAST = 1e-60
+"""Errors below this count as this: whatever the coefficients, they ask for the largest factor."""
 
 
 @dataclass(frozen=True)
@@ -102,32 +106,34 @@ class PID(AdaptiveSteps):
         warnings.warn(f"rtol={self.rtol:g} is below what {dtype} resolves; using {least:.2g}", stacklevel=5)
         return replace(self, rtol=least)
 
-    def errors(self, error: State, y0: State, y1: State) -> Array:
+    @torch.no_grad()
+    def errors(self, error: State, y0: State, y1: State) -> Tensor:
         """The error in units of the tolerance, `(clocks,)`."""
         return rms(scaled(error, y0, y1, self.rtol, self.atol), self.joint)
 
     def first_steps(self, y0: State, f0: State, order: int, span: Array) -> Array:
         """A step that changes the state by about a hundredth of its size, `(clocks,)`."""
-        size = rms(scaled(y0, y0, y0, self.rtol, self.atol), self.joint)
-        speed = rms(scaled(f0, y0, y0, self.rtol, self.atol), self.joint)
+        size, speed = (np.atleast_1d(self.errors(value, y0, y0).double().cpu().numpy()) for value in (y0, f0))
         if self.first_step is not None:
-            return self._rounded(np.where(np.isfinite(speed), np.minimum(self.first_step, span), np.nan))
+            return np.asarray(self._rounded(np.where(np.isfinite(speed), np.minimum(self.first_step, span), np.nan)))
         still = (size < 1e-5) | (speed < 1e-5)
         guess = np.where(still, 1e-6, 0.01 * size / np.where(speed > 0, speed, 1.0))
         guess = np.minimum(guess, (0.01 / np.maximum(speed, 1e-15)) ** (1 / (order + 1)))
         return np.where(np.isfinite(speed), self._rounded(np.minimum(guess, span)), np.nan)
 
-    def factors(self, errors: Array, history: Array, order: int) -> Array:
-        """What to multiply the steps by, `(clocks,)`; the smallest factor where the error is not finite."""
-        p, i, d = (coefficient / order for coefficient in (self.pcoeff, self.icoeff, self.dcoeff))
-        tiny = np.finfo(np.float64).tiny
-        now, last, before = (np.maximum(e, tiny) for e in (errors, history[0], history[1]))
-        with np.errstate(over="ignore", invalid="ignore"):
-            factor = self.safety * now ** -(p + i + d) * last ** (p + 2 * d) * before**-d
-        factor = np.where(np.isfinite(errors), np.clip(factor, self.factor_min, self.factor_max), self.factor_min)
-        return self._rounded(np.where(errors <= 1, factor, np.minimum(factor, self.safety)))
+    def factors(self, error: Numbers, last: Numbers, before: Numbers, order: int) -> Numbers:
+        """What to multiply the steps by; the smallest factor where the error is not finite."""
+        xp = arithmetic(error)
+        p, i, d = self.pcoeff / order, self.icoeff / order, self.dcoeff / order
+        factor = self.safety * xp.clip(error, LEAST, math.inf) ** -(p + i + d)
+        if p or d:
+            factor = factor * xp.clip(last, LEAST, math.inf) ** (p + 2 * d) * xp.clip(before, LEAST, math.inf) ** -d
+        factor = xp.clip(factor, self.factor_min, self.factor_max)
+        factor = xp.where(error <= 1, factor, xp.clip(factor, 0.0, self.safety))
+        return self._rounded(xp.where(xp.isfinite(error), factor, self.factor_min))
 
-    def _rounded(self, value: Array) -> Array:
+    def _rounded(self, value: Numbers) -> Numbers:
         if self.quantum == 0:
             return value
-        return np.asarray(2.0 ** (np.floor(np.log2(value) / self.quantum) * self.quantum))
+        xp = arithmetic(value)
+        return 2.0 ** (xp.floor(xp.log2(value) / self.quantum) * self.quantum)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 from ..controllers import Controller
 from ..problem import Path, Problem
@@ -13,6 +14,9 @@ __all__ = ["Gradient"]
 
 class Gradient(ABC):
     """How the gradient of a solve is computed. Parameter gradients are returned through autograd, never written."""
+
+    events: ClassVar[bool] = False
+    """Whether it differentiates the events of a solve."""
 
     @abstractmethod
     def integrate(self, problem: Problem) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ..integrate import integrate
 from ..problem import Path, Problem
@@ -18,6 +19,8 @@ class Direct(Gradient):
     Differentiable any number of times; no further field evaluations on the way back. Step sizes chosen by a
     controller count as constants.
     """
+
+    events: ClassVar[bool] = True
 
     def integrate(self, problem: Problem) -> Path:
         """Integrate with autograd watching."""

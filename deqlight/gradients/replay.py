@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch.autograd.function import FunctionCtx
 
-from ..errors import InputError
 from ..states import each, leaves
 from ..types import FieldFn, State, Tensor, Time
+from ._shared import gradients_of, refuse_undeclared
 
 __all__ = ["Tape"]
 
@@ -51,12 +51,12 @@ class Tape:
         if torch.is_grad_enabled() and any(leaf.requires_grad for leaf in leaves(y)):
             self._linearised.add((field, t))
             value = field(t, y)
-            self._refuse_undeclared(field, value, y)
+            self._look_at(field, value, y)
             return value
         y = each(lambda leaf: leaf.detach().requires_grad_(), y)
         with torch.enable_grad():
             value = field(t, y)
-        self._refuse_undeclared(field, value, y)
+        self._look_at(field, value, y)
         self._tape.setdefault((field, t), []).append(_Call(y, value))
         return each(torch.detach, value)
 
@@ -70,24 +70,9 @@ class Tape:
         values: tuple[Tensor, ...] = _Replayed.apply(calls[0], len(leaves(y)), *inputs)  # type: ignore[no-untyped-call]
         return values if isinstance(y, tuple) else values[0]
 
-    def _refuse_undeclared(self, field: FieldFn, value: State, y: State) -> None:
-        declared = {id(tensor) for tensor in (*self.tensors, *leaves(y))}
-        stops = {tensor.grad_fn for tensor in (*self.tensors, *leaves(y)) if tensor.grad_fn is not None}
-        todo = [leaf.grad_fn for leaf in leaves(value) if leaf.grad_fn is not None and leaf.grad_fn not in stops]
-        seen = set(todo)
-        while todo:
-            node = todo.pop()
-            variable = getattr(node, "variable", None)  # an AccumulateGrad node holds its leaf
-            if variable is not None and id(variable) not in declared:
-                name = getattr(field, "__name__", type(field).__name__)
-                raise InputError(
-                    f"the field {name} uses a tensor of shape {tuple(variable.shape)} that needs a gradient but is "
-                    "neither a parameter of the term nor in its context, so that it would get none; make the field an "
-                    "nn.Module that owns it, declare it, ODETerm(field, context=(tensor,)), or use the gradient Direct"
-                )
-            following = [edge for edge, _ in node.next_functions if edge is not None and edge not in seen]
-            seen.update(following)
-            todo += [edge for edge in following if edge not in stops]
+    def _look_at(self, field: FieldFn, value: State, y: State) -> None:
+        name = getattr(field, "__name__", type(field).__name__)
+        refuse_undeclared(leaves(value), [*self.tensors, *leaves(y)], f"the field {name}")
 
 
 class _Replayed(torch.autograd.Function):
@@ -101,10 +86,5 @@ class _Replayed(torch.autograd.Function):
     @staticmethod
     def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, ...]:
         call, tensors = ctx.call, ctx.tensors  # type: ignore[attr-defined]  # set in forward, as autograd wants it
-        pairs = [(out, grad) for out, grad in zip(leaves(call.value), grads, strict=True) if out.requires_grad]
-        outputs, cotangents = zip(*pairs, strict=True) if pairs else ((), ())
-        sources = (*leaves(call.y), *tensors)
-        found = (
-            torch.autograd.grad(outputs, sources, cotangents, allow_unused=True) if pairs else (None,) * len(sources)
-        )
-        return (None, None, *found)
+        pairs = list(zip(leaves(call.value), grads, strict=True))
+        return (None, None, *gradients_of(pairs, (*leaves(call.y), *tensors)))

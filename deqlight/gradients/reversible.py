@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from inspect import isabstract
 from typing import Any, cast
@@ -16,9 +15,18 @@ from ..errors import InputError
 from ..integrate import integrate, walk
 from ..problem import Path, Problem
 from ..solvers import ReversibleSolver, Solver
-from ..states import leaves, tree_map, tree_tensors, unique
-from ..terms.replay import frozen_statistics
+from ..states import leaves, tree_map, tree_tensors
 from ..types import Carry, State, Tensor, Time
+from ._shared import (
+    Sums,
+    Versions,
+    as_input,
+    autocast_as_now,
+    differentiable,
+    gradients_of,
+    refuse_output,
+    watched_by,
+)
 from .base import Gradient
 from .replay import Tape
 
@@ -45,15 +53,14 @@ class Reversible(Gradient):
 
     def integrate(self, problem: Problem) -> Path:
         """Integrate without autograd, and hang the way back on the result."""
-        watched = _watched(problem)
+        watched = watched_by(problem)
         if not torch.is_grad_enabled() or not any(tensor.requires_grad for tensor in watched):
             return integrate(problem)
-        if any(isinstance(t, Tensor) and t.requires_grad for t in problem.ends):
-            raise InputError("Reversible got times that need a gradient; use the Direct gradient for those")
-        if problem.own_clocks or problem.saveat.dense or problem.restarts():
+        refuse_output("Reversible", problem)
+        if problem.own_clocks or problem.restarts():
             raise InputError(
-                "Reversible undoes a fixed grid of a smooth field and keeps the states at its times alone; for ragged "
-                "times, dense output, or a field that jumps, use the gradient Direct"
+                "Reversible undoes a fixed grid of a smooth field; for ragged times, or a field that jumps, use the "
+                "gradient Checkpoint or Direct"
             )
         _check_contraction(problem)
         paths: list[Path] = []
@@ -81,16 +88,10 @@ class _Solve(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, problem: Problem, paths: list[Path], *watched: Tensor) -> tuple[Tensor, ...]:
         device = leaves(problem.y0)[0].device
-        before = _random_state(device)
         path = integrate(problem)
-        if not torch.equal(before, _random_state(device)):
-            raise InputError(
-                "Reversible got a field that draws random numbers (dropout, noise): undoing a step would draw others; "
-                "take the random layer out of the field, or use the gradient Direct"
-            )
         paths.append(path)
-        ctx.problem, ctx.stats, ctx.watched, ctx.autocast = problem, path.stats, watched, _autocast(device)
-        ctx.versions = [tensor._version for tensor in watched]
+        ctx.problem, ctx.stats, ctx.watched, ctx.autocast = problem, path.stats, watched, autocast_as_now(device)
+        ctx.versions = Versions(watched)
         ctx.layout, memory = path.carry, tree_tensors(path.carry)
         ctx.save_for_backward(*leaves(path.y1), *memory)
         return leaves(path.ys)
@@ -99,17 +100,16 @@ class _Solve(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():  # the engine builds a graph of the way back
             raise InputError("Reversible gives first derivatives alone; for create_graph=True use the gradient Direct")
-        if [tensor._version for tensor in ctx.watched] != ctx.versions:
-            raise InputError("a parameter of the term was changed in place between the solve and its backward pass")
+        ctx.versions.check()
         saved = [tensor.detach() for tensor in ctx.saved_tensors]  # as views of the output they would need gradients
         y1 = tuple(saved.pop(0) for _ in leaves(ctx.problem.y0))
         carry = tree_map(lambda _: saved.pop(0), ctx.layout)
         y: State = y1 if isinstance(ctx.problem.y0, tuple) else y1[0]
-        with ctx.autocast(), frozen_statistics(ctx.problem.term):
+        with ctx.autocast():
             way_back = _WayBack(ctx.problem, grads)
-            found = way_back.run(y, carry)
+            way_back.run(y, carry)
         ctx.stats.nfe_backward += way_back.calls
-        return (None, None, *(found.get(id(tensor)) for tensor in ctx.watched))
+        return (None, None, *way_back.sums.of(ctx.watched))
 
 
 @dataclass
@@ -129,30 +129,29 @@ class _WayBack:
         self.problem, self.grads = problem, grads
         self.times, marks = problem.grid()
         self.kept = {mark: i for i, mark in enumerate(marks)}
-        self.found: dict[int, Tensor] = {}
+        self.sums = Sums()
         self.calls = 0
 
-    def run(self, y: State, carry: Carry) -> dict[int, Tensor]:
-        """The gradients of all watched tensors, by their id."""
+    def run(self, y: State, carry: Carry) -> None:
+        """From the end to the start."""
         zeros = [torch.zeros_like(leaf) for leaf in leaves(y)]
         end = _Cotangent(y, carry, zeros, [None] * len(tree_tensors(carry)))
         end.dy = self._arriving(len(self.times) - 1, end.dy)
         start = walk(self.times, self._visit, end, backward=True)
         dy = self._through_init(start)
         for leaf, grad in zip(leaves(self.problem.y0), dy, strict=True):
-            self._add(leaf, grad)
-        return self.found
+            self.sums.add(leaf, grad)
 
     def _visit(self, n: int, t0: Time, t1: Time, end: _Cotangent) -> _Cotangent:
         """From the end of step `n` to its start."""
         solver = cast(ReversibleSolver, self.problem.solver)
         term = self.problem.term.over(t0, t1)
-        tensors = _differentiable(*term.tensors(t0, t1), *solver.tensors())
+        tensors = differentiable(*term.tensors(t0, t1), *solver.tensors())
         tape = Tape(tensors, share=solver.info.nfe_step is not None)
         with torch.no_grad():
             start = solver.unstep(term.wrap(tape.record), t0, t1, end.y, end.carry)
         with torch.enable_grad():
-            y, carry = tree_map(_as_input, (start.y, start.carry))
+            y, carry = tree_map(as_input, (start.y, start.carry))
             step = solver.step(term.wrap(tape.replay), t0, t1, y, carry)
         dy, dcarry = self._differentiate(step[:2], (y, carry), tensors, end)
         self.calls += tape.calls
@@ -163,15 +162,13 @@ class _WayBack:
         self, outputs: tuple[State, Carry], inputs: tuple[State, Carry], tensors: list[Tensor], end: _Cotangent
     ) -> tuple[list[Tensor], list[Tensor | None]]:
         cotangents = [*end.dy, *end.dcarry]
-        pairs = [
-            (o, c) for o, c in zip(tree_tensors(outputs), cotangents, strict=True) if c is not None and o.requires_grad
-        ]
+        pairs = [(o, c) for o, c in zip(tree_tensors(outputs), cotangents, strict=True) if c is not None]
         states, memory = leaves(inputs[0]), tree_tensors(inputs[1])
         sources = [*states, *(m for m in memory if m.requires_grad), *tensors]
-        grads = _grad(pairs, sources)
+        grads = gradients_of(pairs, sources)
         by_id = {id(source): grad for source, grad in zip(sources, grads, strict=True)}
         for tensor in tensors:
-            self._add(tensor, by_id[id(tensor)])
+            self.sums.add(tensor, by_id[id(tensor)])
         dy = [by_id[id(leaf)] if by_id[id(leaf)] is not None else torch.zeros_like(leaf) for leaf in states]
         return cast("list[Tensor]", dy), [by_id.get(id(leaf)) for leaf in memory]
 
@@ -180,10 +177,10 @@ class _WayBack:
         if all(grad is None for grad in start.dcarry):
             return start.dy
         p = self.problem
-        tensors = _differentiable(*p.term.tensors(self.times[0], self.times[-1]), *p.solver.tensors())
+        tensors = differentiable(*p.term.tensors(self.times[0], self.times[-1]), *p.solver.tensors())
         tape = Tape(tensors)
         with torch.enable_grad():
-            y = tree_map(_as_input, start.y)
+            y = tree_map(as_input, start.y)
             carry = p.solver.init(p.term.wrap(tape.replay), self.times[0], self.times[-1], y)
         nothing = [None] * len(start.dy)
         through, _ = self._differentiate((y, carry), (y, None), tensors, _Cotangent(y, None, nothing, start.dcarry))  # type: ignore[arg-type]
@@ -195,18 +192,6 @@ class _WayBack:
         if n not in self.kept:
             return dy
         return [d + grad[self.kept[n]] for d, grad in zip(dy, self.grads, strict=True)]
-
-    def _add(self, tensor: Tensor, grad: Tensor | None) -> None:
-        if grad is not None:
-            before = self.found.get(id(tensor))
-            self.found[id(tensor)] = grad if before is None else before + grad
-
-
-def _grad(pairs: list[tuple[Tensor, Tensor]], sources: list[Tensor]) -> tuple[Tensor | None, ...]:
-    if not pairs:
-        return (None,) * len(sources)
-    outputs, cotangents = zip(*pairs, strict=True)
-    return torch.autograd.grad(outputs, sources, cotangents, allow_unused=True)
 
 
 def _check_contraction(problem: Problem) -> None:
@@ -220,35 +205,6 @@ def _check_contraction(problem: Problem) -> None:
             f"{LEAST_MEMORY:g} or more: take {most} steps at most, a coupling of {least:g} at least, or the gradient "
             "Direct"
         )
-
-
-def _watched(problem: Problem) -> tuple[Tensor, ...]:
-    """All tensors that a gradient may be asked for, each once: the state, the term's and the solver's."""
-    return tuple(unique((*leaves(problem.y0), *problem.term.tensors(*problem.ends), *problem.solver.tensors())))
-
-
-def _differentiable(*tensors: Tensor) -> list[Tensor]:
-    return [tensor for tensor in unique(tensors) if tensor.requires_grad]
-
-
-def _as_input(leaf: Tensor) -> Tensor:
-    leaf = leaf.detach()
-    return leaf.requires_grad_() if leaf.is_floating_point() else leaf
-
-
-def _random_state(device: torch.device) -> Tensor:
-    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
-
-
-def _autocast(device: torch.device) -> Any:
-    """A maker of the autocast context that is active now."""
-    kind = device.type
-    enabled, dtype = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
-
-    def again() -> AbstractContextManager[None]:
-        return cast("AbstractContextManager[None]", torch.autocast(kind, dtype=dtype, enabled=enabled))
-
-    return again
 
 
 def _concrete(cls: type) -> list[type]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 
-from ..controllers import AdaptiveSteps
+from ..controllers import AdaptiveSteps, Numbers
 from ..states import finite_samples
 from ..times import Array
-from ..types import State
+from ..types import State, Tensor
 
 __all__ = ["Given"]
 
@@ -18,14 +19,14 @@ class Given(AdaptiveSteps):
     joint = False
     rtol = atol = 0.0
 
-    def errors(self, error: State, y0: State, y1: State) -> Array:
+    def errors(self, error: State, y0: State, y1: State) -> Tensor:
         """0 for a finite state, NaN for another."""
-        return np.where(finite_samples(y1).numpy(), 0.0, np.nan)
+        return torch.where(finite_samples(y1), 0.0, torch.nan)
 
     def first_steps(self, y0: State, f0: State, order: int, span: Array) -> Array:
         """Unbounded: a step ends at the next stop."""
         return np.full(len(span), np.inf)
 
-    def factors(self, errors: Array, history: Array, order: int) -> Array:
+    def factors(self, error: Numbers, last: Numbers, before: Numbers, order: int) -> Numbers:
         """Nothing changes; a step that failed is not tried again."""
-        return np.where(np.isnan(errors), 0.0, 1.0)
+        return np.where(np.isnan(error), 0.0, 1.0)

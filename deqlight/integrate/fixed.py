@@ -16,10 +16,11 @@ from ..solvers import Step
 from ..states import each, finite_samples, is_finite, leaves
 from ..terms import Term
 from ..terms.replay import frozen_statistics
-from ..times import Array
+from ..times import Array, Places
 from ..types import Carry, State, Tensor, Time
-from .clocks import HINT_INNER, HINT_NAN
+from .failing import HINT_INNER, HINT_NAN
 from .moves import Move, Opening, Renewal, Took, Watch, renewed, taken
+from .stepper import Stepper
 from .stops import Bools, inside
 
 __all__ = ["Fixed", "walk"]
@@ -40,8 +41,9 @@ class Fixed:
 
     def __init__(self, problem: Problem, watch: Watch | None = None) -> None:
         self.problem, self.tally, self.watch = problem, Tally(), watch
-        self.held: Bools | None = None  # the samples that have ended
-        self.term = problem.term.wrap(self.tally)
+        self.last: Places | None = None  # the step after which each sample has ended, once one has
+        self.stepper = Stepper(problem, None, self.tally)
+        self.term = self.stepper.term
         self.times, marks = problem.grid()
         self.keep, self.restarts = set(marks), sorted(problem.restarts())
         self.kept = [problem.y0] if 0 in self.keep else []
@@ -68,7 +70,7 @@ class Fixed:
     def _start(self) -> tuple[State, Carry]:
         p = self.problem
         opening = Opening(None, self.times[0], self.times[-1])
-        carry = p.solver.init(self.term, opening.t0, opening.t1, p.y0)
+        carry = p.solver.init(self.stepper.counted(self.term), opening.t0, opening.t1, p.y0)
         if self.watch is not None:
             self.watch.began(opening, p.y0, carry)
         return p.y0, carry
@@ -77,9 +79,9 @@ class Fixed:
         y0, carry = state
         inside0, inside1 = self._inside(t0, t1) if self.restarts else (t0, t1)  # no step sees both sides of a jump
         term, calls = self.term.over(inside0, inside1), self.tally.calls
-        step = self.problem.solver.step(term, inside0, inside1, y0, carry)
-        self._count(step, calls, n, t0, t1)
-        takes = None if self.held is None else ~self.held
+        step, _ = self.stepper(term, inside0, inside1, y0, carry)
+        takes = None if self.last is None else self.last >= n
+        self._count(step, calls, n, t0, t1, takes)
         y1, carry = taken(takes, step[:2], state)
         slots = None
         if n + 1 in self.keep:
@@ -88,15 +90,15 @@ class Fixed:
         if self.problem.saveat.dense:
             self._draw(term, inside0, inside1, y0, step, t0, t1)
         renewal = self._renewal(n + 1)
-        carry = renewed(self.problem.solver, self.term, y1, carry, renewal)
+        carry = renewed(self.problem.solver, self.stepper.counted(self.term), y1, carry, renewal)
         if self.watch is not None:
             move = Move(None, inside0, inside1, takes, slots, renewal)
-            self._show(Took(move, term, y0, step, y1, carry, *self._rows_of(t0, t1)))
+            self._show(n, Took(move, self.stepper.counted(term), y0, step, y1, carry, *self._rows_of(t0, t1)))
         return y1, carry
 
     def _draw(self, term: Term, inside0: Time, inside1: Time, y0: State, step: Step, t0: Time, t1: Time) -> None:
         """Keep a step as a polynomial."""
-        coefficients = self.problem.solver.dense(term, inside0, inside1, y0, step)
+        coefficients = self.problem.solver.dense(self.stepper.counted(term), inside0, inside1, y0, step)
         rows = np.arange(self.problem.batch)
         self.segments.append(Segment(rows, *self._rows_of(t0, t1), tuple(map(with_rows, coefficients))))
 
@@ -112,10 +114,11 @@ class Fixed:
         start, _ = self._inside(self.times[n], self.times[n + 1])
         return None if start is self.times[n] else Renewal(None, start, self.times[-1])
 
-    def _show(self, took: Took) -> None:
+    def _show(self, n: int, took: Took) -> None:
         ended = self.watch.moved(took) if self.watch is not None else None
         if ended is not None:
-            self.held = ended if self.held is None else self.held | ended
+            self.last = np.full(self.problem.batch, len(self.times)) if self.last is None else self.last
+            self.last = np.where(ended, np.minimum(self.last, n), self.last)
 
     def _inside(self, t0: Time, t1: Time) -> tuple[Time, Time]:
         ends, eps = (_on_host(t0), _on_host(t1)), torch.finfo(leaves(self.problem.y0)[0].dtype).eps
@@ -123,13 +126,14 @@ class Fixed:
         start, end = (t if same == new else float(new[0]) for t, same, new in zip((t0, t1), ends, moved, strict=True))
         return start, end
 
-    def _count(self, step: Step, calls: int, n: int, t0: Time, t1: Time) -> None:
+    def _count(self, step: Step, calls: int, n: int, t0: Time, t1: Time, takes: Bools | None) -> None:
         """Samples that iterate on their own cost what they say, not the calls; none may go on unconverged."""
         if step.inner is None:
             return
         self.inner += step.inner.nfe
         self.tally.calls = calls
         lost = ~step.inner.converged & finite_samples(step.y)
+        lost = lost if takes is None else lost & torch.as_tensor(takes)
         if bool(lost.any()):
             where = self._where(n, t0, t1, lost)
             raise NoConvergence("the inner iteration of a step did not converge", hint=HINT_INNER, **where)
@@ -144,7 +148,7 @@ class Fixed:
     def _first_failure(self) -> SolverFailure:
         """Go through a failed solve again and find where it failed first."""
         again = Fixed(self.problem)
-        again.keep = set()
+        again.keep, again.last = set(), self.last
         found: list[SolverFailure] = []
 
         def visit(n: int, t0: Time, t1: Time, state: tuple[State, Carry]) -> tuple[State, Carry]:

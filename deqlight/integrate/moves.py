@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -130,6 +131,17 @@ class Replay:
         step = solver.step(term.over(move.t0, move.t1), move.t0, move.t1, y, carry)
         y, carry = taken(move.accept, (step.y, step.carry), (y, carry))
         return y, renewed(solver, term, y, carry, move.renewal)
+
+    def go(
+        self, start: int, end: int, y: State, carry: Carry, visit: Callable[[Move, State], None] | None = None
+    ) -> tuple[State, Carry]:
+        """The moves from `start` up to `end`, from what was left there; `visit` sees the states after each."""
+        self._rows = None  # rows of a term have a graph, which ends with that of these moves
+        for i in range(start, end):
+            y, carry = self.take(i, *self.enter(i, (y, carry)))
+            if visit is not None:
+                visit(self.moves[i], y)
+        return y, carry
 
     def _of(self, rows: Places | None) -> Term:
         if rows is None or len(rows) == self.problem.batch:

@@ -27,8 +27,10 @@ class Outputs:
         self._slots: list[Places] = []
         self._states: list[State] = []
 
-    def keep(self, slots: Places, y: State) -> None:
-        """Keep the rows of `y` in these slots; those in slot -1 are dropped."""
+    def keep(self, slots: Places | None, y: State) -> None:
+        """Keep the rows of `y` in these slots; those in slot -1 are dropped, all of them without slots."""
+        if slots is None:
+            return
         kept = slots >= 0
         if not kept.any():
             return

@@ -16,7 +16,7 @@ from ..policies import Policy, Raise
 from ..saveat import SaveAt
 from ..solvers import Solver
 from ..solving import check_compatible, solve
-from ..terms import Partitioned, Term
+from ..terms import Partitioned
 from ..types import Tensor
 from .stage import Stage
 
@@ -66,7 +66,7 @@ class DepthNet(nn.Module):
         self.on_failure = on_failure
         for stage in stages:
             check_compatible(stage.term, solver, controller, gradient)
-            _check_statistics(stage.term, solver)
+            _check_statistics(stage, solver, controller)
         self.solvers = [solver.bind(_steps(stage, controller), stage.channels) for stage in stages]
         learnable = (solver for solver in self.solvers if isinstance(solver, nn.Module))
         self.coefficients = nn.ModuleList(learnable)  # so that an optimiser finds them
@@ -95,14 +95,16 @@ FINAL = SaveAt(final=True)
 """A network passes on the last state of each stage."""
 
 
-def _check_statistics(term: Term, solver: Solver) -> None:
-    """Warn where BatchNorm would take the statistics of several evaluations of a layer for those of one."""
-    halves = 2 if isinstance(term, Partitioned) else 1
+def _check_statistics(stage: Stage, solver: Solver, controller: Controller | None) -> None:
+    """Warn where BatchNorm would have running statistics of one evaluation, and use them for several."""
+    term, halves = stage.term, 2 if isinstance(stage.term, Partitioned) else 1
     once = solver.info.nfe_start == 0 and solver.info.nfe_step == halves and not term.continuous
+    once = once and _steps(stage, controller) == _steps(stage, None)
     if not once and any(isinstance(layer, _BatchNorm) and layer.track_running_stats for layer in term.modules()):
         warnings.warn(
-            f"{type(solver).__name__} evaluates a field more than once in a solve, and the field has BatchNorm: its "
-            "running statistics will mix those evaluations, and the network score worse than trained; use GroupNorm2d",
+            f"{type(solver).__name__} evaluates a field more than once in a solve here, and the field has BatchNorm: "
+            "its running statistics are those of the first evaluation, eval() uses them for all, and the network will "
+            "score far worse than in training, often no better than chance; use GroupNorm2d",
             StatisticsWarning,
             stacklevel=3,
         )

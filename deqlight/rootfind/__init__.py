@@ -4,8 +4,9 @@ The equation is u = g(base + a u): of the increments u of coupled Runge–Kutta 
 the fixed point of a network. g acts on each sample, and on each stage, by itself.
 """
 
+from .bracket import bracketed
 from .derivative import implicit
 from .newton import Map, Newton, Root
 from .search import Search
 
-__all__ = ["Map", "Newton", "Root", "Search", "implicit"]
+__all__ = ["Map", "Newton", "Root", "Search", "bracketed", "implicit"]

@@ -41,13 +41,13 @@ class ExplicitRungeKutta(Solver):
 
     def step(self, term: Term, t0: Time, t1: Time, y0: State, carry: Carry) -> Step:
         """One step: the stages in order, then the solution; `carry` is the first stage if it is known."""
-        tableau = self.tableau
+        tableau, length = self.tableau, t1 - t0
         control = term.control(t0, t1)
-        stages = [term.vf(t0, y0) if carry is None else carry]
+        stages = term.slopes(term.vf(t0, y0) if carry is None else carry, tableau.stages, control)
         y = y0
         for node, row in zip(tableau.c[1:], tableau.a[1:], strict=True):
             y = term.advance(y0, row, stages, control)
-            stages.append(term.vf(t0 + node * (t1 - t0), y))
+            stages.append(term.vf(t0 + node * length, y))
         y1 = y if tableau.fsal else term.advance(y0, tableau.b, stages, control)
         error = _error(tableau, term, stages, control)
         return Step(y1, None if carry is None else stages[-1], error, tuple(stages))

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from ..types import VF, Control, Hook, State, Tensor, Time, Weight
+from ..types import VF, Control, FieldFn, Hook, State, Tensor, Time, Weight
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["Term", "nested"]
+__all__ = ["Hooked", "Term", "innermost", "name_of", "nested"]
 
 
 class Term(nn.Module, ABC):
@@ -42,6 +42,10 @@ class Term(nn.Module, ABC):
     @abstractmethod
     def advance(self, y0: State, weights: Sequence[Weight], vfs: Sequence[VF], control: Control) -> State:
         """`y0 + Σ weight · prod(vf, control)`, in as few passes over memory as the term knows."""
+
+    def slopes(self, first: VF, count: int, control: Control) -> list[VF]:
+        """A list for the `count` slopes of a step, the first in it; `advance` may know a faster way to sum its own."""
+        return [first]
 
     def increment(self, weights: Sequence[Weight], vfs: Sequence[VF], control: Control) -> State:
         """`Σ weight · prod(vf, control)`: an error estimate has this form."""
@@ -74,11 +78,46 @@ class Term(nn.Module, ABC):
         return view
 
 
+class Hooked:
+    """A field inside a hook, which is a field again; equal where both are the same."""
+
+    __slots__ = ("field", "hook")
+
+    def __init__(self, hook: Hook, field: FieldFn) -> None:
+        self.hook, self.field = hook, field
+
+    def __call__(self, t: Time, y: State) -> State:
+        """What the hook makes of the field's value."""
+        return self.hook(self.field, t, y)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Hooked) and self.hook is other.hook and self.field == other.field
+
+    def __hash__(self) -> int:
+        return hash((id(self.hook), self.field))
+
+    @property
+    def __name__(self) -> str:
+        return name_of(self.field)
+
+
 def nested(outer: Hook, inner: Hook | None) -> Hook:
     """Both hooks in one: the outer one sees the inner one as its field."""
     if inner is None:
         return outer
-    return lambda field, t, y: outer(lambda s, x: inner(field, s, x), t, y)
+    return lambda field, t, y: outer(Hooked(inner, field), t, y)
+
+
+def innermost(field: FieldFn) -> FieldFn:
+    """The field itself, without the hooks around it."""
+    while isinstance(field, Hooked):
+        field = field.field
+    return field
+
+
+def name_of(field: FieldFn) -> str:
+    """What an error calls the field: the name of a function, the class of anything else."""
+    return getattr(field, "__name__", type(field).__name__)
 
 
 def _scaled(control: Control, weight: Weight) -> Control:

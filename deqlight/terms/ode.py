@@ -11,12 +11,15 @@ from ..errors import InputError
 from ..states import axpy, each, leaves, like
 from ..types import FieldFn, Hook, State, Tensor, Time, Weight
 from .base import Term, nested
+from .slopes import Bench, Slopes
 
 __all__ = ["ODETerm", "OrdinaryTerm"]
 
 
 class OrdinaryTerm(Term):
     """What all ordinary terms share, whatever their fields: the control is the step `t1 - t0`."""
+
+    _bench: Bench | None = None
 
     def control(self, t0: Time, t1: Time) -> Time:
         """The step `t1 - t0`: a float, or `(batch, 1, ...)`."""
@@ -27,12 +30,48 @@ class OrdinaryTerm(Term):
         return each(lambda f: f * like(control, f), vf)
 
     def advance(self, y0: State, weights: Sequence[Weight], vfs: Sequence[State], control: Time) -> State:
-        """`y0 + Σ weight · (t1 - t0) · vf`: one pass over memory for each nonzero weight."""
+        """`y0 + Σ weight · (t1 - t0) · vf`: one pass over memory for each nonzero weight, or one for all."""
+        if isinstance(vfs, Slopes) and vfs.bench is not None:
+            at_once = vfs.onto(y0, weights, control)
+            if at_once is not None:
+                return at_once
+        parts = _present(weights, vfs)
+        if isinstance(control, Tensor) and control.dim():  # each sample has its own: one product, not one a weight
+            return axpy(control, _total(parts), y0) if parts else y0
         y = y0
-        for weight, vf in zip(weights, vfs, strict=True):
-            if not (isinstance(weight, float) and weight == 0.0):
-                y = axpy(weight * control, vf, y)
+        for weight, vf in parts:
+            y = axpy(weight * control, vf, y)
         return y
+
+    def slopes(self, first: State, count: int, control: Time) -> list[State]:
+        """The slopes of a step of `count` of them; side by side where all samples share the step and none is traced."""
+        if not (isinstance(control, float) and isinstance(first, Tensor) and Bench.serves(first)):
+            return [first]
+        if self._bench is None or not self._bench.fits(first, count):
+            self._bench = Bench(first, count)
+        return Slopes(first, self._bench)
+
+    def increment(self, weights: Sequence[Weight], vfs: Sequence[State], control: Time) -> State:
+        """`Σ weight · (t1 - t0) · vf`."""
+        at_once = vfs.total(weights, control) if isinstance(vfs, Slopes) else None
+        if at_once is not None:
+            return at_once
+        return self.prod(_total(_present(weights, vfs)), control)
+
+
+def _present(weights: Sequence[Weight], vfs: Sequence[State]) -> list[tuple[Weight, State]]:
+    """The values with their weights, those of weight zero left out."""
+    pairs = zip(weights, vfs, strict=True)
+    return [(weight, vf) for weight, vf in pairs if not (isinstance(weight, float) and weight == 0.0)]
+
+
+def _total(parts: Sequence[tuple[Weight, State]]) -> State:
+    """`Σ weight · vf`, of one at least."""
+    (weight, vf), *others = parts
+    total = each(lambda f: f * weight, vf)
+    for other, value in others:
+        total = axpy(other, value, total)
+    return total
 
 
 class ODETerm(OrdinaryTerm):

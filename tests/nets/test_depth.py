@@ -162,8 +162,8 @@ def test_wrong_channels_between_stages():
 
 
 def test_batch_statistics_of_several_evaluations_are_warned_of(recwarn):
-    def net(solver, stage):
-        return DepthNet(ConvStem(1, 8), [stage], PoolHead(8, 10), solver=solver)
+    def net(solver, stage, controller=None):
+        return DepthNet(ConvStem(1, 8), [stage], PoolHead(8, 10), solver=solver, controller=controller)
 
     for solver in (Euler(), LinearTwoStep(0.1), Leapfrog()):
         net(solver, LayeredStage(PreActivation, 8, 2))
@@ -171,12 +171,27 @@ def test_batch_statistics_of_several_evaluations_are_warned_of(recwarn):
     net(Heun(), LayeredStage(quiet, 8, 2))
     assert not recwarn.list
     for solver in (Heun(), Dopri5()):
-        with pytest.warns(StatisticsWarning, match="evaluates a field more than once.*use GroupNorm2d"):
+        with pytest.warns(StatisticsWarning, match="more than once.*those of the first.*use GroupNorm2d"):
             net(solver, LayeredStage(PreActivation, 8, 2))
     with pytest.warns(StatisticsWarning):
         net(Verlet(), PartitionedStage(PreActivation, PreActivation, 8, 2))
     with pytest.warns(StatisticsWarning):
         net(Euler(), ContinuousStage(PreActivation, 8))
+    with pytest.warns(StatisticsWarning):
+        net(Euler(), LayeredStage(PreActivation, 8, 2), Constant(steps=2))
+
+
+@pytest.mark.parametrize("gradient", [Direct(), Reversible()], ids=repr)
+def test_batch_statistics_count_once_in_a_pass(gradient, images):
+    """Those of all layers, forward and backward; a network of several evaluations a layer as any other."""
+    solver = Heun() if gradient == Direct() else ReversiblePair(Heun())
+    with pytest.warns(StatisticsWarning):
+        net = DepthNet(
+            ConvStem(1, 8), [LayeredStage(PreActivation, 8, 2)], PoolHead(8, 10), solver=solver, gradient=gradient
+        )
+    net(images).sum().backward()
+    norms = [layer for layer in net.modules() if isinstance(layer, nn.BatchNorm2d)]
+    assert len(norms) > 4 and {int(norm.num_batches_tracked) for norm in norms} == {1}
 
 
 def test_stages_and_layers_are_needed():

@@ -1,0 +1,90 @@
+"""Station: the compiler. Functions that run as one graph, or not at all: nothing eager is ever called compiled."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+
+from .errors import CompileFailure, InputError
+
+__all__ = ["Compile", "compiled", "must_be_traced"]
+
+
+@dataclass(frozen=True)
+class Compile:
+    """Compiled solves: `torch.compile` makes one graph of a step, and of the loop over steps where it can.
+
+    A step compiles to one graph without breaks, forward and backward, or the solve fails with `CompileFailure`. Where
+    no gradient is needed and steps are measured, the loop itself is part of the graph: the host looks at it once in
+    `chunk` steps, and samples that are done wait for the others (eagerly they leave). The first solve of each kind of
+    term, solver, shape and dtype pays for the compilation, seconds to a minute; another batch size pays once more.
+
+    Fields get time as a 0-d tensor where eager code gets a float.
+
+    Args:
+        chunk: most steps between two looks of the host.
+
+    Raises:
+        InputError: for a chunk below one.
+    """
+
+    chunk: int = 64
+
+    def __post_init__(self) -> None:
+        if self.chunk < 1:
+            raise InputError(f"Compile got chunk={self.chunk}; it must be at least 1")
+
+
+HINT = (
+    "Fields must be made of tensor operations alone (no float(t), no item(), no printing, no branches on values), and "
+    "a C++ compiler must be at hand; leave out compile= to run eagerly"
+)
+
+
+def must_be_traced() -> None:
+    """Called by code that is to be compiled.
+
+    Raises:
+        CompileFailure: if it runs eagerly, because compilation is switched off.
+    """
+    if not torch.compiler.is_compiling():
+        raise CompileFailure(
+            "a compiled solve would have run eagerly: compilation is switched off (TORCH_COMPILE_DISABLE, "
+            "TORCHDYNAMO_DISABLE, torch.compiler.set_stance); switch it on, or leave out compile="
+        )
+
+
+@lru_cache(maxsize=256)
+def compiled(function: Callable[..., Any], kind: Hashable, loop: bool = False) -> Callable[..., Any]:
+    """The function as one graph; one for each kind of call, so that kinds do not use up each other's recompilations.
+
+    Args:
+        function: a plain function of a module.
+        kind: what distinguishes the calls besides shapes and dtypes.
+        loop: whether it holds a loop, which then runs outside of Python as well.
+    """
+    own = types.FunctionType(function.__code__.replace(), function.__globals__, function.__name__)
+    graph = torch.compile(own, fullgraph=True, options={"cpp_wrapper": True} if loop else None)
+
+    def run(*args: Any) -> Any:
+        try:
+            return graph(*args)
+        except RuntimeError as error:
+            if isinstance(error, CompileFailure) or not _of_compiler(error):
+                raise
+            raise CompileFailure(f"the solve could not be compiled: {_first_line(error)}. {HINT}") from error
+
+    return run
+
+
+def _of_compiler(error: Exception) -> bool:
+    return type(error).__module__.startswith(("torch._dynamo", "torch._inductor", "torch.fx"))
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__).rstrip(".")
