@@ -1,7 +1,23 @@
 """Station: the data. Where a batch begins: each module yields `Batch(inputs, targets, ids)`."""
 
-from .batches import Batch, Loader, Order, Tensors
+from .batches import Batch, Dataset, Loader, Order, Series, Start, Tensors
+from .dynamics import Oscillator, Reflection, oscillation
 from .images import Digits
+from .memory import InMemory
 from .shift import RandomShift
 
-__all__ = ["Batch", "Digits", "Loader", "Order", "RandomShift", "Tensors"]
+__all__ = [
+    "Batch",
+    "Dataset",
+    "Digits",
+    "InMemory",
+    "Loader",
+    "Order",
+    "Oscillator",
+    "RandomShift",
+    "Reflection",
+    "Series",
+    "Start",
+    "Tensors",
+    "oscillation",
+]

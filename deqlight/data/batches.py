@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 import torch
@@ -12,20 +12,37 @@ from ..errors import InputError
 from ..types import Tensor
 from .shift import RandomShift
 
-__all__ = ["Batch", "Loader", "Order", "Tensors"]
+__all__ = ["Batch", "Dataset", "Loader", "Order", "Series", "Start", "Tensors"]
 
 ORDER, AUGMENT = 0, 1  # separate random streams: turning augmentation on does not change the order
+
+
+class Start(NamedTuple):
+    """What a forecast is made from."""
+
+    x: Tensor
+    """What is known at the first time, `(batch, *sample)`."""
+    ts: Tensor
+    """The times, the first among them: `(time,)`, or `(time, batch)` where each sample has its own."""
 
 
 class Batch(NamedTuple):
     """What every data module yields."""
 
-    inputs: Tensor
-    """`(batch, *sample)`."""
+    inputs: Tensor | Start
+    """`(batch, *sample)`; for a forecast, a start and times."""
     targets: Tensor
-    """`(batch, *target)`; class numbers `(batch,)` for classification."""
+    """`(batch, *target)`; class numbers `(batch,)` for classification, `(batch, time, *state)` for a forecast."""
     ids: Tensor
     """The position of each sample in the data set, `(batch,)`: it keys a sample's noise, whatever its batch mates."""
+
+
+class Dataset(Protocol):
+    """Data in memory; an index tensor gives a batch already collated."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Tensor) -> Batch: ...
 
 
 class Tensors:
@@ -44,6 +61,26 @@ class Tensors:
 
     def __getitem__(self, index: Tensor) -> Batch:
         return Batch(self.inputs[index], self.targets[index], index)
+
+
+class Series:
+    """Courses in memory, each with its start; an index tensor gives a batch already collated.
+
+    Args:
+        starts: what is known at the first time, `(samples, *sample)`.
+        ts: the times of all courses `(time,)`, or of each its own `(samples, time)`.
+        values: the courses, `(samples, time, *state)`.
+    """
+
+    def __init__(self, starts: Tensor, ts: Tensor, values: Tensor) -> None:
+        self.starts, self.ts, self.values = starts, ts, values
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, index: Tensor) -> Batch:
+        ts = self.ts if self.ts.dim() == 1 else self.ts[index].T
+        return Batch(Start(self.starts[index], ts), self.values[index], index)
 
 
 class Order:
@@ -102,7 +139,7 @@ class Loader:
         augment: a random change of each batch, drawn per (seed, epoch, sample); None changes nothing.
     """
 
-    def __init__(self, dataset: Tensors, order: Order, augment: RandomShift | None = None) -> None:
+    def __init__(self, dataset: Dataset, order: Order, augment: RandomShift | None = None) -> None:
         self.order, self._dataset, self._augment = order, dataset, augment
         self._taken = 0
         self._resume = {"epoch": -1, "batches": 0}
@@ -134,7 +171,7 @@ class Loader:
             self._taken = number  # before the batch is handed out: a checkpoint is taken while it is in use
             batch = self._dataset[index]
             if self._augment is not None and draws is not None:
-                batch = batch._replace(inputs=self._augment(batch.inputs, draws[index]))
+                batch = batch._replace(inputs=self._augment(cast(Tensor, batch.inputs), draws[index]))
             yield batch
 
     def state_dict(self) -> dict[str, Any]:

@@ -3,5 +3,7 @@
 from .conv import Antisymmetric, ConcatConv, PreActivation
 from .linear import ChannelDecay
 from .norm import GroupNorm2d as GroupNorm2d  # for configs; no field itself, so not in the list of fields
+from .second_order import SecondOrder
+from .vector import MLP
 
-__all__ = ["Antisymmetric", "ChannelDecay", "ConcatConv", "PreActivation"]
+__all__ = ["MLP", "Antisymmetric", "ChannelDecay", "ConcatConv", "PreActivation", "SecondOrder"]

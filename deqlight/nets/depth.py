@@ -9,6 +9,7 @@ from typing import cast
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ..compiling import Compile
 from ..controllers import Controller, FixedSteps
 from ..errors import InputError, StatisticsWarning
 from ..gradients import Direct, Gradient
@@ -39,6 +40,7 @@ class DepthNet(nn.Module):
         gradient: how gradients go through the stages.
         max_steps: most steps that a sample may take in a stage.
         on_failure: what becomes of samples whose solve fails; `Freeze` makes their output NaN.
+        compile: run the steps of solves as compiled graphs; None runs them eagerly.
 
     Raises:
         InputError: if the solver does not go with a stage, the controller or the gradient.
@@ -57,13 +59,14 @@ class DepthNet(nn.Module):
         gradient: Gradient = Direct(),  # noqa: B008  a frozen value
         max_steps: int = 4096,
         on_failure: Policy = Raise(),  # noqa: B008  a frozen value
+        compile: Compile | None = None,  # noqa: A002  as torch names it
     ) -> None:
         super().__init__()
         if not stages:
             raise InputError("DepthNet got no stages; it needs at least one")
         self.stem, self.stages, self.head = stem, nn.ModuleList(stages), head
         self.controller, self.gradient, self.max_steps = controller, gradient, max_steps
-        self.on_failure = on_failure
+        self.on_failure, self.compiled = on_failure, compile
         for stage in stages:
             check_compatible(stage.term, solver, controller, gradient)
             _check_statistics(stage, solver, controller)
@@ -86,6 +89,7 @@ class DepthNet(nn.Module):
                 saveat=FINAL,
                 max_steps=self.max_steps,
                 on_failure=self.on_failure,
+                compile=self.compiled,
             )
             x = stage.leave(solution.y1)
         return self.head(x)  # type: ignore[no-any-return]  # a module's call is untyped

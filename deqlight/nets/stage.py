@@ -58,10 +58,14 @@ class LayeredStage(Stage):
         channels: channels of the features.
         depth: number of layers.
         entry: a module before the layers, such as `Transition`.
+        lift: between features and state, such as `Augment`; None takes the features as the state.
     """
 
-    def __init__(self, block: Block, channels: int, depth: int, entry: nn.Module | None = None) -> None:
-        super().__init__(_layered(block, channels, depth), range(depth + 1), channels, Identity(), entry)
+    def __init__(
+        self, block: Block, channels: int, depth: int, entry: nn.Module | None = None, lift: Lift | None = None
+    ) -> None:
+        lift = lift or Identity()
+        super().__init__(_layered(block, lift.width(channels), depth), range(depth + 1), channels, lift, entry)
 
 
 class PartitionedStage(Stage):
@@ -78,11 +82,10 @@ class PartitionedStage(Stage):
     def __init__(
         self, velocity: Block, force: Block, channels: int, depth: int, entry: nn.Module | None = None
     ) -> None:
-        if channels % 2:
-            raise InputError(f"PartitionedStage got {channels} channels; it needs an even number to make two halves")
-        half = channels // 2
+        lift = Split()
+        half = lift.width(channels)
         term = Partitioned(_layered(velocity, half, depth), _layered(force, half, depth))
-        super().__init__(term, range(depth + 1), channels, Split(), entry)
+        super().__init__(term, range(depth + 1), channels, lift, entry)
 
 
 class SemilinearStage(Stage):
@@ -112,10 +115,20 @@ class ContinuousStage(Stage):
         channels: channels of the features.
         time: the end of the stretch.
         entry: a module before it, such as `Transition`.
+        lift: between features and state: `Augment` makes an augmented neural ODE, `WithVelocity` with the field
+            `SecondOrder` a second-order one; None takes the features as the state.
     """
 
-    def __init__(self, field: Block, channels: int, time: float = 1.0, entry: nn.Module | None = None) -> None:
-        super().__init__(ODETerm(field(channels)), (0.0, time), channels, Identity(), entry)
+    def __init__(
+        self,
+        field: Block,
+        channels: int,
+        time: float = 1.0,
+        entry: nn.Module | None = None,
+        lift: Lift | None = None,
+    ) -> None:
+        lift = lift or Identity()
+        super().__init__(ODETerm(field(lift.width(channels))), (0.0, time), channels, lift, entry)
 
 
 def _layered(block: Block, channels: int, depth: int) -> Layered:

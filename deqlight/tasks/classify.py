@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, Literal, NamedTuple, cast
+from functools import partial
+from typing import Literal, NamedTuple
 
-import lightning as L
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import nn
 from torch.nn import functional as F
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError
 
-from ..callbacks import FiniteGuard
 from ..data import Batch
 from ..errors import InputError, ShapeError
-from ..solution import Stats, record
 from ..types import Tensor
-from .mean import Mean
+from .base import Task
 
 __all__ = ["Classify", "Prediction"]
-
-TRAIN = ("train/loss", "train/accuracy", "nfe/forward", "nfe/backward")
-MEANS = (*TRAIN, "val/loss", "test/loss")
-PLATEAU = "val/loss"  # what ReduceLROnPlateau watches unless it names another
 
 
 class Prediction(NamedTuple):
@@ -38,7 +30,7 @@ class Prediction(NamedTuple):
     """`(batch, classes)`."""
 
 
-class Classify(L.LightningModule):
+class Classify(Task):
     """Classification by any network that gives scores `(batch, classes)`.
 
     Logged per epoch, over all ranks: `train/loss`, `train/accuracy`, `val/` and `test/` `loss`, `accuracy` and `ece`
@@ -64,16 +56,13 @@ class Classify(L.LightningModule):
         scheduler_interval: Literal["epoch", "step"] = "epoch",
         label_smoothing: float = 0.0,
     ) -> None:
-        super().__init__()
         if classes < 2:
             raise InputError(f"Classify: classes is {classes}; at least 2 are needed")
         if not 0.0 <= label_smoothing < 1.0:
             raise InputError(f"Classify: label_smoothing is {label_smoothing}; it must lie in [0, 1)")
-        self.net, self.classes, self.label_smoothing = net, classes, label_smoothing
-        self._optimizer, self._scheduler, self._interval = optimizer, scheduler, scheduler_interval
-        self.val_metrics, self.test_metrics = _metrics("val", classes), _metrics("test", classes)
-        self.means = nn.ModuleDict({name: Mean() for name in MEANS})
-        self._solves: list[Stats] = []
+        metrics = partial(_metrics, classes=classes)
+        super().__init__(net, optimizer, scheduler, scheduler_interval, metrics, watched=("train/accuracy",))
+        self.classes, self.label_smoothing = classes, label_smoothing
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Scores `(batch, classes)` of a batch of inputs."""
@@ -84,85 +73,22 @@ class Classify(L.LightningModule):
             )
         return scores
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The loss of one batch."""
-        with record() as self._solves:
-            scores = self(batch.inputs)
-        loss = F.cross_entropy(scores, batch.targets, label_smoothing=self.label_smoothing)
-        accuracy = (scores.detach().argmax(1) == batch.targets).float().mean()
-        self.log("train/loss_step", loss.detach(), prog_bar=True)
-        self._count({"train/loss": loss.detach(), "train/accuracy": accuracy, "nfe/forward": self._nfe()}, batch)
-        return loss
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The cross entropy of scores `(batch, classes)` and class numbers `(batch,)`, smoothed in training alone."""
+        return F.cross_entropy(outputs, targets, label_smoothing=self.label_smoothing if self.training else 0.0)
 
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Count what the backward pass cost, which is known only now."""
-        self._count({"nfe/backward": float(sum(stats.nfe_backward for stats in self._solves))}, batch)
-        self._solves = []
+    def watch(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """The accuracy."""
+        return {"train/accuracy": (outputs.argmax(1) == targets).float().mean()}
 
-    def on_train_epoch_end(self) -> None:
-        """Log the means of the epoch: once, for a call of `log` in each step costs as much as ten additions."""
-        self._log_means(TRAIN)
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Score one batch of the validation part."""
-        self._evaluate("val", self.val_metrics, batch)
-
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Score one batch of the test part."""
-        self._evaluate("test", self.test_metrics, batch)
-        self._count({"nfe/forward": self._nfe()}, batch)
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the mean loss."""
-        self._log_means(("val/loss",))
-
-    def on_test_epoch_end(self) -> None:
-        """Log the mean loss and cost."""
-        self._log_means(("test/loss", "nfe/forward"))
+    def score(self, metrics: MetricCollection, outputs: Tensor, targets: Tensor) -> None:
+        """Update with the probabilities."""
+        metrics.update(outputs.softmax(1), targets)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Prediction:
         """Probabilities and the likeliest class of each sample, with its id."""
         probabilities = self(batch.inputs).softmax(1)
         return Prediction(batch.ids, probabilities.argmax(1), probabilities)
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The optimiser and schedule of the configuration."""
-        optimizer = self._optimizer(self.parameters())
-        if self._scheduler is None:
-            return optimizer
-        scheduler = self._scheduler(optimizer)
-        monitor = vars(scheduler).get("monitor", PLATEAU)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": self._interval, "monitor": monitor},
-        }
-
-    def configure_callbacks(self) -> list[L.Callback]:
-        """A loss or a gradient that is not finite stops the training, with or without the command line."""
-        return [FiniteGuard()]
-
-    def _evaluate(self, stage: str, metrics: MetricCollection, batch: Batch) -> None:
-        with record() as self._solves:
-            scores = self(batch.inputs)
-        metrics.update(scores.softmax(1), batch.targets)
-        self.log_dict(metrics, batch_size=len(batch.ids))
-        self._count({f"{stage}/loss": F.cross_entropy(scores, batch.targets)}, batch)
-
-    def _nfe(self) -> float:
-        """Field evaluations per sample, summed over the solves of the last forward pass."""
-        return float(sum(stats.nfe.float().mean() for stats in self._solves))
-
-    def _count(self, values: dict[str, Tensor | float], batch: Batch) -> None:
-        """Add to the means of the epoch."""
-        for name, value in values.items():
-            cast(Mean, self.means[name]).update(value, len(batch.ids))
-
-    def _log_means(self, names: Iterable[str]) -> None:
-        """Log means over the epoch and all ranks, each batch by its size; the ranks meet here and nowhere else."""
-        for name in names:
-            mean = cast(Mean, self.means[name])
-            self.log(name, mean.compute(), prog_bar=name == "val/loss")  # a bar has room for two numbers
-            mean.reset()
 
 
 def _metrics(stage: str, classes: int) -> MetricCollection:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import lightning as L
 import pytest
 import torch
 import yaml
@@ -37,7 +38,7 @@ NETWORKS = {path.stem: (path.stem, {}) for path in EXPERIMENTS} | VARIANTS
 
 
 def network(name, changes):
-    """The network of an experiment, every norm replaced by one that does not mix samples."""
+    """The network of an experiment, every norm replaced by one that does not mix samples, and its data."""
     _import_choices()
     text = (
         (ROOT / "configs" / "experiment" / f"{name}.yaml")
@@ -46,13 +47,17 @@ def network(name, changes):
     )
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(nn.Module, "net", fail_untyped=False)
-    net = yaml.safe_load(text)["model"]["init_args"]["net"]
+    parser.add_subclass_arguments(L.LightningDataModule, "data")
+    experiment = yaml.safe_load(text)
+    net = experiment["model"]["init_args"]["net"]
     net["init_args"].update(changes)
-    config = parser.parse_object({"net": net})
+    config = parser.parse_object({"net": net, "data": experiment["data"]})
     torch.manual_seed(0)
-    net = parser.instantiate(config)["net"]
+    made = parser.instantiate(config)
+    net, data = made["net"], made["data"]
     assert not any(isinstance(module, nn.BatchNorm2d) for module in net.modules())
-    return net
+    data.setup("fit")
+    return net, data._dataset
 
 
 def free_port():

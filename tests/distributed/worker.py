@@ -1,7 +1,8 @@
 """One of two processes: trains nothing, compares gradients. `python worker.py RANK WORLD PORT FOLDER`.
 
-For each network in the folder: the gradients of this process, averaged over the ranks by DistributedDataParallel,
-and those of one process with all the samples; rank 0 writes the largest relative difference to `differences.json`.
+For each network in the folder, with its data: the gradients of this process, averaged over the ranks by
+DistributedDataParallel, and those of one process with all the samples; rank 0 writes the largest relative difference
+to `differences.json`.
 """
 
 import copy
@@ -17,8 +18,9 @@ from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 from deqlight.callbacks import PluginParity
-from deqlight.data import Digits, Loader, Order
+from deqlight.data import Loader, Order, Start
 from deqlight.errors import PluginError
+from deqlight.states import tree_map
 from deqlight.tasks.mean import Mean
 
 TIMEOUT = timedelta(seconds=20)
@@ -26,9 +28,24 @@ SAMPLES = 8
 STEPS = 2  # in the second one a hook that fired at the wrong time in the first shows
 
 
+def double(tree):
+    """All floating-point tensors in float64."""
+    return tree_map(lambda tensor: tensor.double() if tensor.is_floating_point() else tensor, tree)
+
+
+def loss(net, batch):
+    """Of the kind that the targets ask for: class numbers, courses or numbers."""
+    inputs, targets, _ = double(batch)
+    if not targets.is_floating_point():
+        return F.cross_entropy(net(inputs), targets)
+    if isinstance(inputs, Start):
+        return F.mse_loss(net(*inputs), targets.transpose(0, 1))
+    return F.mse_loss(net(inputs), targets)
+
+
 def gradients(net, batch):
     net.zero_grad()
-    F.cross_entropy(net(batch.inputs.double()), batch.targets).backward()
+    loss(net, batch).backward()
     return [parameter.grad.clone() for parameter in net.parameters() if parameter.grad is not None]
 
 
@@ -38,16 +55,16 @@ def difference(ours, theirs):
     return max((a - b).abs().max() / scale for a, b in zip(ours, theirs, strict=True)).item()
 
 
-def batches(data, rank, world):
+def batches(dataset, rank, world):
     order = Order(torch.arange(SAMPLES * STEPS), SAMPLES // world, shuffle=True, seed=1, rank=rank, world=world)
-    return list(Loader(data._dataset, order))
+    return list(Loader(dataset, order))
 
 
-def compare(path, data, rank, world):
-    net = torch.load(path, weights_only=False).double()
-    parallel, alone = DistributedDataParallel(copy.deepcopy(net)), net
+def compare(path, rank, world):
+    net, dataset = torch.load(path, weights_only=False)
+    parallel, alone = DistributedDataParallel(copy.deepcopy(net.double())), net
     found = []
-    for mine, whole in zip(batches(data, rank, world), batches(data, 0, 1), strict=True):
+    for mine, whole in zip(batches(dataset, rank, world), batches(dataset, 0, 1), strict=True):
         found.append(difference(gradients(parallel, mine), gradients(alone, whole)))
     return max(found)
 
@@ -72,9 +89,7 @@ def mean_over_ranks(rank):
 def main(rank, world, port, folder):
     store = f"tcp://127.0.0.1:{port}"
     dist.init_process_group("gloo", store, timeout=TIMEOUT, world_size=world, rank=rank)
-    data = Digits()
-    data.setup("fit")
-    result = {path.stem: compare(path, data, rank, world) for path in sorted(folder.glob("*.net"))}
+    result = {path.stem: compare(path, rank, world) for path in sorted(folder.glob("*.net"))}
     report = {"differences": result, "odd": odd_rank(rank, world), "mean": mean_over_ranks(rank)}
     (folder / f"report-{rank}.json").write_text(json.dumps(report))
     dist.destroy_process_group()
