@@ -19,6 +19,8 @@ def scaled(value: State, y0: State, y1: State, rtol: float, atol: float | Tensor
 
 def rms(value: State, joint: bool) -> Tensor:
     """The root mean square of each sample's numbers, `(batch,)`, or of all, a 0-d tensor."""
+    if joint and isinstance(value, Tensor):
+        return torch.linalg.vector_norm(value) / math.sqrt(value.numel() or 1)  # type: ignore[no-any-return]
     parts = leaves(value)
     if joint:
         sizes = [torch.linalg.vector_norm(leaf) for leaf in parts]

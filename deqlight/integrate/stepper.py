@@ -67,7 +67,7 @@ def check_compilable(term: Term, solver: Solver) -> None:
     """Refuse what a graph of one step cannot do.
 
     Raises:
-        InputError: for solvers that iterate, and for shared fields with layers that draw or count.
+        InputError: for solvers that iterate, and for fields with layers that draw or count.
     """
     name = type(solver).__name__
     if solver.info.nfe_step is None:
@@ -75,12 +75,12 @@ def check_compilable(term: Term, solver: Solver) -> None:
             f"compile got the solver {name}, which iterates until it converges, and so has no fixed graph; use an "
             "explicit solver, or leave out compile="
         )
-    once = solver.info.nfe_step == 1 and not term.continuous  # as in a ResNet: each block is called once a solve
     layers = [layer for layer in term.modules() if layer.training and (restless(layer) or tracking([layer]))]
-    if layers and not once:
+    if layers:
         raise InputError(
             f"compile got a field with {type(layers[0]).__name__} in training mode, which a graph of one step cannot "
-            "hold still for a whole solve; call eval() on it, use GroupNorm2d, or leave out compile="
+            "hold still for a whole solve; call eval() on it, use GroupNorm2d, or leave out compile= and wrap the whole "
+            "network in torch.compile"
         )
 
 

@@ -101,7 +101,7 @@ class ODETerm(OrdinaryTerm):
 
     def vf(self, t: Time, y: State) -> State:
         """The field's value at `t`, `y`, shaped as `y`."""
-        t = like(t, leaves(y)[0])
+        t = t if isinstance(t, float) else like(t, leaves(y)[0])
         return self.field(t, y) if self.hook is None else self.hook(self.field, t, y)
 
     def jumps(self, low: float, high: float) -> tuple[float, ...]:
