@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, ClassVar
 
 from ..controllers import Controller
 from ..problem import Path, Problem
 from ..solvers import Solver
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["Gradient"]
 
@@ -17,6 +21,20 @@ class Gradient(ABC):
 
     events: ClassVar[bool] = False
     """Whether it differentiates the events of a solve."""
+
+    exact: ClassVar[bool] = True
+    """Whether the gradient is that of the steps that were taken, up to rounding; else it is that of the equation."""
+
+    steady: ClassVar[bool] = False
+    """Whether it is that of a state at rest: then solves are differentiated at their end, and must come to rest."""
+
+    def __repr__(self) -> str:
+        return type(self).__name__
+
+    @classmethod
+    def examples(cls) -> Iterable[Self]:
+        """The instances that the conformance kit measures."""
+        return (cls(),)
 
     @abstractmethod
     def integrate(self, problem: Problem) -> Path:

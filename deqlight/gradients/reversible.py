@@ -44,8 +44,8 @@ class Reversible(Gradient):
     share their field evaluations, so the way back costs one evaluation for each one of the way forth; up to two where a
     method iterates, carries evaluations from step to step, or evaluates the field several times at one time, as a
     `ReversiblePair` does around methods with stages. A pair whose coupling leaves less than a thousandth of its memory
-    at the end is refused. Running statistics are updated once, autocasting is restored; a field that draws random
-    numbers is refused, and so is a tensor that needs a gradient without being a parameter or declared context. Once
+    at the end is refused. Running statistics and random numbers are those of the way forth, and autocasting is
+    restored. A tensor that needs a gradient without being a parameter or declared context is refused. Once
     differentiable.
 
     Reference: Gomez et al. 2017 (arXiv 1707.04585); Chang et al. 2018 (arXiv 1709.03698).
