@@ -1,10 +1,11 @@
 """What the framework costs: a training step of `Classify(DepthNet)` under the Trainer against a loop written by hand.
 
-The same ResNet-20 on 32×32 images, batch 64, one thread; the Trainer with metrics, CSV and TensorBoard logging. After
-each step of the Trainer the hand-written loop makes one of its own, so that both see the same machine at the same
-time. A run's figure is the median of the ratios of process CPU time; runs differ by some per cent with where their
-tensors lie, so there are several, each with fresh networks. The same is done with a bare Lightning module around the
-network as anyone would write it, which is what Lightning alone costs.
+The same network, batch 64, one thread; the Trainer with metrics, CSV and TensorBoard logging. After each step of the
+Trainer the hand-written loop makes one of its own, so that both see the same machine at the same time. A run's figure
+is the median of the ratios of process CPU time; runs differ by some per cent with where their tensors lie, so there are
+several, each with fresh networks. Networks: a ResNet-20 on 32×32 images; the same in a bare Lightning module around the
+network as anyone would write it, which is what Lightning alone costs; and the neural ODE of `neural_ode_digits`, on 8×8
+images, with four steps of RK4 a stage, beside an RK4 written by hand.
 
     python benchmarks/step_time.py [--steps 40] [--runs 7]
 """
@@ -13,11 +14,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import lightning as L
@@ -27,20 +29,23 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
+from deqlight.controllers import Constant
 from deqlight.data import Batch
-from deqlight.fields import PreActivation
-from deqlight.nets import ConvStem, DepthNet, LayeredStage, PoolHead, Transition
-from deqlight.solvers import Euler
+from deqlight.fields import ConcatConv, GroupNorm2d, PreActivation
+from deqlight.nets import ContinuousStage, ConvStem, DepthNet, LayeredStage, PoolHead, Transition
+from deqlight.solvers import RK4, Euler
 from deqlight.tasks import Classify
+from deqlight.testing.timing import machine
 
 BATCH, CLASSES, WARM_UP = 64, 10, 10
+RK4_STEPS = 4
 
 
 class RandomImages(Dataset[Batch]):
-    """Random images of CIFAR's size, fetched a batch at a time."""
+    """Random images `(channels, height, width)`, fetched a batch at a time."""
 
-    def __init__(self, batches: int) -> None:
-        self.images, self.batches = torch.randn(BATCH, 3, 32, 32), batches
+    def __init__(self, batches: int, shape: Sequence[int]) -> None:
+        self.images, self.batches = torch.randn(BATCH, *shape), batches
         self.targets, self.ids = torch.randint(CLASSES, (BATCH,)), torch.arange(BATCH)
 
     def __len__(self) -> int:
@@ -60,7 +65,14 @@ def resnet20() -> DepthNet:
     return DepthNet(ConvStem(3, 16), stages, PoolHead(64, CLASSES), solver=Euler())
 
 
-class ByHand(nn.Module):
+def neural_ode() -> DepthNet:
+    """The network of `neural_ode_digits`, with equal steps."""
+    field = partial(ConcatConv, norm=GroupNorm2d)
+    stages = [ContinuousStage(field, 16), ContinuousStage(field, 32, entry=Transition(16, 32))]
+    return DepthNet(ConvStem(1, 16), stages, PoolHead(32, CLASSES), solver=RK4(), controller=Constant(steps=RK4_STEPS))
+
+
+class ResNetByHand(nn.Module):
     """The same network as anyone would write it: no solver, no term, no time."""
 
     def __init__(self, net: DepthNet) -> None:
@@ -78,10 +90,39 @@ class ByHand(nn.Module):
         return self.head(x)
 
 
-def loop_by_hand(loader: DataLoader[Batch]) -> Iterator[float]:
+def rk4(field: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """The classical method from t = 0 to 1, written by hand."""
+    h = 1.0 / RK4_STEPS
+    for n in range(RK4_STEPS):
+        t = n * h
+        k1 = field(t, x)
+        k2 = field(t + h / 2, x + h / 2 * k1)
+        k3 = field(t + h / 2, x + h / 2 * k2)
+        k4 = field(t + h, x + h * k3)
+        x = x + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+    return x
+
+
+class ODEByHand(nn.Module):
+    """The same neural ODE as anyone would write it; `integrate(field, x)` gives the state at t = 1."""
+
+    def __init__(self, net: DepthNet, integrate: Callable[[nn.Module, torch.Tensor], torch.Tensor] = rk4) -> None:
+        super().__init__()
+        self.stem, self.head, self.integrate = net.stem, net.head, integrate
+        self.entries = nn.ModuleList(stage.entry for stage in net.stages)
+        self.fields = nn.ModuleList(stage.term.field for stage in net.stages)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        for entry, field in zip(self.entries, self.fields, strict=True):
+            x = self.integrate(field, entry(x))
+        return self.head(x)
+
+
+def loop_by_hand(loader: DataLoader[Batch], make: Callable[[], nn.Module]) -> Iterator[float]:
     """One training step at each `next`, with the loss that it had."""
     torch.manual_seed(0)
-    net = ByHand(resnet20())
+    net = make()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
     while True:
         for batch in loader:
@@ -111,11 +152,11 @@ class Interleaved(L.Callback):
 
 
 class Bare(L.LightningModule):
-    """The network and a loss, logged: the least that Lightning can do."""
+    """A network and a loss, logged: the least that Lightning can do."""
 
-    def __init__(self) -> None:
+    def __init__(self, net: nn.Module) -> None:
         super().__init__()
-        self.net = ByHand(resnet20())
+        self.net = net
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         loss = F.cross_entropy(self.net(batch.inputs), batch.targets)
@@ -126,17 +167,33 @@ class Bare(L.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9)
 
 
-def classify() -> Classify:
+def classify(net: DepthNet) -> Classify:
     """What deqlight makes of it: a network of solves, and a task with metrics."""
-    return Classify(resnet20(), CLASSES, lambda params: torch.optim.SGD(params, lr=0.1, momentum=0.9))
+    return Classify(net, CLASSES, lambda params: torch.optim.SGD(params, lr=0.1, momentum=0.9))
 
 
-def run(make: Callable[[], L.LightningModule], steps: int) -> Interleaved:
+@dataclass(frozen=True)
+class Case:
+    """A task for the Trainer, the network of the loop by hand, and the shape of the images."""
+
+    task: Callable[[], L.LightningModule]
+    by_hand: Callable[[], nn.Module]
+    shape: tuple[int, ...]
+
+
+IMAGES, DIGITS = (3, 32, 32), (1, 8, 8)
+RESNET = Case(lambda: classify(resnet20()), lambda: ResNetByHand(resnet20()), IMAGES)
+BARE = Case(lambda: Bare(ResNetByHand(resnet20())), lambda: ResNetByHand(resnet20()), IMAGES)
+NEURAL_ODE = Case(lambda: classify(neural_ode()), lambda: ODEByHand(neural_ode()), DIGITS)
+CASES = {"Classify(DepthNet)": RESNET, "bare Lightning module": BARE, "Classify(neural ODE)": NEURAL_ODE}
+
+
+def run(case: Case, steps: int) -> Interleaved:
     """Train a task under the Trainer and the network by hand, a step each in turn."""
-    data = RandomImages(steps + WARM_UP)
-    by_hand = loop_by_hand(DataLoader(data, batch_size=None))
+    data = RandomImages(steps + WARM_UP, case.shape)
+    by_hand = loop_by_hand(DataLoader(data, batch_size=None), case.by_hand)
     torch.manual_seed(0)
-    task = make()
+    task = case.task()
     pairs = Interleaved(lambda: next(by_hand))
     with tempfile.TemporaryDirectory() as folder:
         trainer = L.Trainer(
@@ -168,19 +225,21 @@ def figures(runs: list[Interleaved]) -> dict[str, object]:
 
 
 def measure(steps: int, runs: int) -> dict[str, object]:
-    """Both tasks, in turn."""
+    """All cases, in turn."""
     torch.set_num_threads(1)
-    both: tuple[list[Interleaved], list[Interleaved]] = ([], [])
+    found: dict[str, list[Interleaved]] = {name: [] for name in CASES}
     for _ in range(runs):
-        for found, make in zip(both, (classify, Bare), strict=True):
-            found.append(run(make, steps))
+        for name, case in CASES.items():
+            found[name].append(run(case, steps))
     return {
-        "Classify(DepthNet)": figures(both[0]),
-        "bare Lightning module": figures(both[1]),
+        **{name: figures(done) for name, done in found.items()},
         "steps": steps,
         "runs": runs,
-        "parameters": sum(p.numel() for p in resnet20().parameters()),
-        "machine": {"cpu": platform.processor() or platform.machine(), "torch": torch.__version__, "threads": 1},
+        "parameters": {
+            "ResNet-20": sum(p.numel() for p in resnet20().parameters()),
+            "neural ODE": sum(p.numel() for p in neural_ode().parameters()),
+        },
+        "machine": machine(),
     }
 
 

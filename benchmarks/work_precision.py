@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -53,6 +52,7 @@ from deqlight.solvers import (
     Yoshida4,
 )
 from deqlight.terms import MatrixFlow, Semilinear
+from deqlight.testing.timing import machine
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
@@ -272,13 +272,8 @@ def main() -> None:
             print(f"  {name:18} {len(points)} runs; best: {best}")
     if given.quick:
         return
-    machine = {
-        "machine": f"{platform.machine()}, {platform.system()}, one thread",
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "scipy": scipy.__version__,
-    }
-    RESULTS.write_text(json.dumps({"machine": machine, "results": results}, indent=1) + "\n")
+    about = machine() | {"scipy": scipy.__version__}
+    RESULTS.write_text(json.dumps({"machine": about, "results": results}, indent=1) + "\n")
     draw(results)
 
 

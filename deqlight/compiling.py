@@ -68,14 +68,15 @@ def compiled(function: Callable[..., Any], kind: Hashable, loop: bool = False) -
         kind: what distinguishes the calls besides shapes and dtypes.
         loop: whether it holds a loop, which then runs outside of Python as well.
     """
-    own = types.FunctionType(function.__code__.replace(), function.__globals__, function.__name__)
+    name = f"{function.__name__}_{compiled.cache_info().misses}"  # what torch knows a function's shapes by
+    own = types.FunctionType(function.__code__.replace(co_name=name), function.__globals__, name)
     graph = torch.compile(own, fullgraph=True, options={"cpp_wrapper": True} if loop else None)
 
     def run(*args: Any) -> Any:
         try:
             return graph(*args)
-        except RuntimeError as error:
-            if isinstance(error, CompileFailure) or not _of_compiler(error):
+        except Exception as error:  # the compiler has many kinds
+            if not _of_compiler(error):
                 raise
             raise CompileFailure(f"the solve could not be compiled: {_first_line(error)}. {HINT}") from error
 

@@ -126,6 +126,19 @@ def test_without_gradients_the_loop_is_compiled(norm, graphs):
     assert graphs() == 1
 
 
+@pytest.mark.parametrize("norm", ["joint", "sample"])
+def test_other_sizes_are_compiled_once_more(norm, graphs):
+    term, options = (
+        ODETerm(lambda t, y: torch.sin(y) * (1 + t)),
+        {"solver": Dopri5(), "controller": PID(1e-6, 1e-6, norm=norm)},
+    )
+    for shape in ((3, 2), (5, 2), (7, 2), (7, 5)):
+        y0 = torch.randn(shape)
+        eager, graph = (solve(term, y0, [0.0, 1.0], compile=how, **options).ys for how in (None, Compile()))
+        torch.testing.assert_close(eager, graph, rtol=SAME, atol=SAME)
+    assert graphs() <= 3  # the first size, any batch, any size
+
+
 def test_what_fails_in_a_compiled_loop_fails_as_it_does_eagerly(graphs):
     def breaking(t, y):
         return torch.where((y > 2).any(-1, keepdim=True), torch.nan, y)

@@ -1,8 +1,10 @@
-"""Station 1, the commands that train nothing: `plugins` and `check`."""
+"""Station 1, the commands that train nothing: `plugins`, `check` and `bench`."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -12,7 +14,10 @@ from ..errors import ConfigError
 from ..plugin.manager import host
 from .line import Line
 
-__all__ = ["check", "plugins"]
+__all__ = ["bench", "check", "plugins"]
+
+SOLVERS, GRADIENTS = CHECKED = "deqlight_solvers", "deqlight_gradients"
+"""The hooks whose classes make claims that can be measured."""
 
 COLOURS = {"active": "green", "failed": "red", "blocked": "yellow"}
 
@@ -31,18 +36,21 @@ def plugins(line: Line, console: Console | None = None) -> int:
 
 
 def check(line: Line, console: Console | None = None) -> int:
-    """Measure what a solver claims; 1 if a claim does not hold.
+    """Measure what a solver, or a gradient rule, claims; 1 if a claim does not hold.
 
     Raises:
-        ConfigError: without the name of a solver.
+        ConfigError: without the name of one.
     """
     known = host(*map(Path, line.plugins))
     if len(line.rest) != 1:
-        names = ", ".join(sorted(known.classes("deqlight_solvers")))
-        raise ConfigError(f"deqlight check takes the name of one solver: {names}")
-    from ..testing import report
+        names = ", ".join(sorted(name for hook in CHECKED for name in known.classes(hook)))
+        raise ConfigError(f"deqlight check takes the name of one solver, or of one gradient: {names}")
+    (name,) = line.rest
+    hook = known.hook_of(name, *CHECKED)
+    from ..testing import Report, gradient_report, report
 
-    measured, screen = report(known.find("deqlight_solvers", line.rest[0])), console or Console()
+    measures: dict[str, Callable[[Any], Report]] = {SOLVERS: report, GRADIENTS: gradient_report}
+    measured, screen = measures[hook](known.find(hook, name)), console or Console()
     for example in measured.examples():
         table = Table(title=Text(f"what {example.name} claims"), title_justify="left")
         for column in ("claim", "claimed", "measured", ""):
@@ -58,3 +66,14 @@ def check(line: Line, console: Console | None = None) -> int:
         f"{measured.name}: {held} of {made} claims hold. docs/plugin/claims.md explains each.", highlight=False
     )
     return 0 if measured.ok else 1
+
+
+def bench(line: Line, console: Console | None = None) -> int:
+    """Compare solvers and gradient methods on the network, data and loss of an experiment.
+
+    Raises:
+        DeqlightError: for whatever is wrong with the request.
+    """
+    from .bench import bench as compare  # it needs torch and Lightning, which the other commands need not wait for
+
+    return compare(line, console)

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["translate"]
+from ..errors import DeqlightError
+
+__all__ = ["told_by_us", "translate"]
 
 FAULT, USAGE = 1, 2
 PEER = re.compile(r"Connection (closed|reset) by peer|Connection refused|pair closure")
 MISFIT = re.compile(r"Error\(s\) in loading state_dict for (\w+):\s*(.*)", re.DOTALL)
+
+
+def told_by_us(error: BaseException) -> DeqlightError | None:
+    """What deqlight raised, itself or among the causes: the parser wraps what a constructor raises."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, DeqlightError):
+            return cause
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
 def translate(error: BaseException) -> tuple[str, int]:

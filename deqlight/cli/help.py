@@ -15,8 +15,9 @@ usage: deqlight COMMAND [options]
   test         score a trained network:       deqlight test --ckpt_path best
   validate     score it on the validation part
   predict      write its predictions to a CSV file
+  bench        compare solvers and gradients:  deqlight bench -c neural_ode_digits
   plugins      list the plugins, what each brings, and why one is disabled
-  check NAME   measure what a solver claims:  deqlight check Heun
+  check NAME   measure what a solver or gradient claims:  deqlight check Heun
 
   --plugin FILE.py   load a plugin of one file (anywhere on the line, more than once)
   --debug            show the traceback of an error
@@ -88,9 +89,35 @@ List every plugin: version, hooks, classes, state and reason.
 CHECK = """\
 usage: deqlight check NAME [--plugin FILE.py]
 
-Measure what a solver claims: its order, its cost, its inverse. Exits with 1 if a claim fails.
+Measure what a solver claims (its order, its cost, its inverse), or how right a gradient rule is. Exits with 1 if a
+claim fails.
 """
-OTHERS = {"plugins": PLUGINS, "check": CHECK}
+BENCH = """\
+usage: deqlight bench -c EXPERIMENT [--solvers A,B] [--gradients C,D] [options]
+
+Before choosing a solver: the network, one batch and the loss of an experiment, with several solvers and gradient
+methods. Time of a forward pass and of both passes, measured in turn; field evaluations both ways, steps, MiB kept for
+the backward pass and held at most, and how far the gradients are off. What does not go together is told beneath the
+table.
+
+  -c, --config NAME|FILE       an experiment by name, or a YAML file
+  --ckpt_path FILE|last|best   with trained weights; their configuration, unless -c names another
+  --solvers A,B,...            solvers [the experiment's own, and two others]
+  --gradients A,B,...          gradient methods [the experiment's own, and others that go with its solver]
+  --controllers A,B,...        step control [the experiment's own]
+                               options are written NAME:option=value, as in Checkpoint:budget=8, Constant:steps=8
+  --rounds N                   how often each is timed [10]
+  --reference TOL              tolerance of the solution that gradients of neural ODEs are compared with [1e-6]
+  --device NAME                cpu, cuda [cuda if there is one]
+  --output FILE.json           write the numbers as well
+  --data.batch_size N, --model.net.OPTION X, ...   as for deqlight fit
+  --plugin FILE.py             load a plugin of one file
+
+examples:
+  deqlight bench -c neural_ode_digits --solvers Dopri5,Heun,Bosh3 --gradients Direct,Checkpoint,Backsolve
+  deqlight bench -c neural_ode_digits --solvers RK4,Midpoint --controllers Constant:steps=4,Constant:steps=8
+"""
+OTHERS = {"bench": BENCH, "plugins": PLUGINS, "check": CHECK}
 
 
 def experiments() -> list[str]:

@@ -50,7 +50,7 @@ def _run(line: Line) -> int:
         return start(line)
     from . import commands
 
-    return {"plugins": commands.plugins, "check": commands.check}[line.command](line)
+    return {"plugins": commands.plugins, "check": commands.check, "bench": commands.bench}[line.command](line)
 
 
 def _help(command: str | None) -> str:
@@ -66,15 +66,11 @@ def _exit_code(error: DeqlightError) -> int:
 
 
 def _told(error: BaseException) -> tuple[str, int]:
-    """The line to print and the exit code; the parser wraps what a constructor raises, so the causes are asked too."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, DeqlightError):
-            return f"error: {cause}", _exit_code(cause)
-        cause = cause.__cause__ or cause.__context__
-    from .faults import translate
+    """The line to print and the exit code."""
+    from .faults import told_by_us, translate
 
-    return translate(error)
+    ours = told_by_us(error)
+    return translate(error) if ours is None else (f"error: {ours}", _exit_code(ours))
 
 
 def _code(end: SystemExit) -> int:

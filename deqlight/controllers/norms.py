@@ -19,14 +19,14 @@ def scaled(value: State, y0: State, y1: State, rtol: float, atol: float | Tensor
 
 def rms(value: State, joint: bool) -> Tensor:
     """The root mean square of each sample's numbers, `(batch,)`, or of all, a 0-d tensor."""
-    if joint and isinstance(value, Tensor):
-        return torch.linalg.vector_norm(value) / math.sqrt(value.numel() or 1)  # type: ignore[no-any-return]
     parts = leaves(value)
     if joint:
         sizes = [torch.linalg.vector_norm(leaf) for leaf in parts]
-        numbers = sum(leaf.numel() for leaf in parts)
+        numbers = [leaf.numel() for leaf in parts]
     else:
         sizes = [torch.linalg.vector_norm(leaf.reshape(len(leaf), leaf.shape[1:].numel()), dim=1) for leaf in parts]
-        numbers = sum(leaf.shape[1:].numel() for leaf in parts)
+        numbers = [leaf.shape[1:].numel() for leaf in parts]
     whole: Tensor = sizes[0] if len(sizes) == 1 else torch.linalg.vector_norm(torch.stack(sizes), dim=0)
-    return whole / math.sqrt(numbers or 1)
+    if torch.compiler.is_compiling():  # a number of unknown size has no root in a graph
+        return whole / whole.new_full((), sum(numbers)).sqrt()
+    return whole / math.sqrt(sum(numbers) or 1)

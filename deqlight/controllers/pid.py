@@ -112,13 +112,13 @@ class PID(AdaptiveSteps):
         return rms(scaled(error, y0, y1, self.rtol, self.atol), self.joint)
 
     def first_steps(self, y0: State, f0: State, order: int, span: Array) -> Array:
-        """A step that changes the state by about a hundredth of its size, `(clocks,)`."""
+        """The first guess of Hairer, Nørsett & Wanner, without the evaluation that would refine it, `(clocks,)`."""
         size, speed = (np.atleast_1d(self.errors(value, y0, y0).double().cpu().numpy()) for value in (y0, f0))
         if self.first_step is not None:
             return np.asarray(self._rounded(np.where(np.isfinite(speed), np.minimum(self.first_step, span), np.nan)))
         still = (size < 1e-5) | (speed < 1e-5)
         guess = np.where(still, 1e-6, 0.01 * size / np.where(speed > 0, speed, 1.0))
-        guess = np.minimum(guess, (0.01 / np.maximum(speed, 1e-15)) ** (1 / (order + 1)))
+        guess = np.minimum(100 * guess, (0.01 / np.maximum(speed, 1e-15)) ** (1 / (order + 1)))
         return np.where(np.isfinite(speed), self._rounded(np.minimum(guess, span)), np.nan)
 
     def factors(self, error: Numbers, last: Numbers, before: Numbers, order: int) -> Numbers:

@@ -28,7 +28,7 @@ from ._shared import (
     watched_by,
 )
 from .base import Gradient
-from .replay import Tape
+from .replay import Call, Key, Tape
 
 __all__ = ["Reversible"]
 
@@ -42,8 +42,8 @@ class Reversible(Gradient):
 
     Equal to `Direct` up to rounding, for any `ReversibleSolver` on a fixed grid. Undoing a step and differentiating it
     share their field evaluations, so the way back costs one evaluation for each one of the way forth; up to two where a
-    method iterates, carries evaluations from step to step, or evaluates the field several times at one time, as a
-    `ReversiblePair` does around methods with stages. A pair whose coupling leaves less than a thousandth of its memory
+    method iterates, or evaluates the field several times at one time, as a `ReversiblePair` does around methods with
+    stages. A pair whose coupling leaves less than a thousandth of its memory
     at the end is refused. Running statistics and random numbers are those of the way forth, and autocasting is
     restored. A tensor that needs a gradient without being a parameter or declared context is refused. Once
     differentiable.
@@ -130,7 +130,7 @@ class _WayBack:
         self.times, marks = problem.grid()
         self.kept = {mark: i for i, mark in enumerate(marks)}
         self.sums = Sums()
-        self.calls = 0
+        self.calls, self.after = 0, dict[Key, Call]()
 
     def run(self, y: State, carry: Carry) -> None:
         """From the end to the start."""
@@ -147,14 +147,14 @@ class _WayBack:
         solver = cast(ReversibleSolver, self.problem.solver)
         term = self.problem.term.over(t0, t1)
         tensors = differentiable(*term.tensors(t0, t1), *solver.tensors())
-        tape = Tape(tensors, share=solver.info.nfe_step is not None)
+        tape = Tape(tensors, solver.info.nfe_step is not None, self.after)
         with torch.no_grad():
             start = solver.unstep(term.wrap(tape.record), t0, t1, end.y, end.carry)
         with torch.enable_grad():
             y, carry = tree_map(as_input, (start.y, start.carry))
             step = solver.step(term.wrap(tape.replay), t0, t1, y, carry)
         dy, dcarry = self._differentiate(step[:2], (y, carry), tensors, end)
-        self.calls += tape.calls
+        self.calls, self.after = self.calls + tape.calls, tape.left() if self.problem.term.continuous else {}
         y, carry = tree_map(torch.detach, start[:2])
         return _Cotangent(y, carry, self._arriving(n, dy), dcarry)
 
@@ -178,7 +178,7 @@ class _WayBack:
             return start.dy
         p = self.problem
         tensors = differentiable(*p.term.tensors(self.times[0], self.times[-1]), *p.solver.tensors())
-        tape = Tape(tensors)
+        tape = Tape(tensors, after=self.after)
         with torch.enable_grad():
             y = tree_map(as_input, start.y)
             carry = p.solver.init(p.term.wrap(tape.replay), self.times[0], self.times[-1], y)

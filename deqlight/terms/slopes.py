@@ -11,7 +11,7 @@ from ..types import State, Tensor, Time, Weight
 
 __all__ = ["Bench", "Slopes"]
 
-LARGEST = 1 << 16
+LARGEST = 1 << 11
 """Numbers of a state beyond which a sum takes as long as reading it, however many operations it is made of."""
 
 

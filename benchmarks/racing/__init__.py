@@ -1,0 +1,1 @@
+"""What the comparisons with other libraries are made of: fields, floors, the libraries, the workloads, the table."""
