@@ -53,6 +53,8 @@ format: $(VENV)/developer
 bench: $(VENV)/developer
 	$(BIN)/python benchmarks/step_time.py
 	$(BIN)/python benchmarks/work_precision.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/memory.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/peers.py
 
 clean:
 	rm -rf $(VENV) runs

@@ -111,5 +111,5 @@ def test_what_is_refused(y0):
     with pytest.raises(InputError, match="no dense output"):
         solve(term, y0, [0, 1], solver=Stormer(), saveat=DENSE)
     pair = (y0.requires_grad_(), y0)
-    with pytest.raises(InputError, match="dense output"):
+    with pytest.raises(InputError, match="dense=True"):
         solve(Partitioned(swing, swing), pair, [0, 1], solver=Verlet(), gradient=Reversible(), saveat=DENSE)

@@ -45,7 +45,7 @@ class PID(AdaptiveSteps):
         safety: factor below the step that would just be accepted.
         factor_min: most a step may shrink at once.
         factor_max: most a step may grow at once.
-        quantum: fraction of an octave that factors are rounded to; 0 switches it off.
+        quantum: fraction of an octave that factors are rounded to; 0 switches it off, a joint norm does without.
         first_step: length of the first step; by default it is estimated (Hairer, Nørsett & Wanner, §II.4).
         dtmin: the shortest step that may be needed; a solve that needs shorter ones fails with `StepUnderflow`.
         dtmax: the longest step that is taken; None for any.
@@ -133,7 +133,7 @@ class PID(AdaptiveSteps):
         return self._rounded(xp.where(xp.isfinite(error), factor, self.factor_min))
 
     def _rounded(self, value: Numbers) -> Numbers:
-        if self.quantum == 0:
+        if self.quantum == 0 or self.joint:  # a joint norm depends on the batch anyway
             return value
         xp = arithmetic(value)
         return 2.0 ** (xp.floor(xp.log2(value) / self.quantum) * self.quantum)
