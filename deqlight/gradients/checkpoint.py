@@ -23,6 +23,7 @@ from ._shared import (
     Counter,
     Sums,
     Versions,
+    as_input,
     autocast_as_now,
     differentiable,
     explicit,
@@ -141,6 +142,7 @@ class _WayBack:
         self.with_graph = Replay(problem, opening, moves)
         self.without_graph = Replay(without_graph(problem), opening, moves)
         self.ends: list[Tensor | None] = []  # what arrives at the states and memory after the piece
+        self.linked = False  # whether the way back needs a graph of its own
         self.looked_at: set[tuple[int, ...]] = set()
 
     def run(self) -> None:
@@ -183,10 +185,10 @@ class _WayBack:
 
     def _through(self, start: int, end: int, place: Place | None) -> None:
         """Take a piece again with a graph, and go back through it."""
-        linked = torch.is_grad_enabled()
+        self.linked = linked = torch.is_grad_enabled()
         with torch.enable_grad():
             if place is None:
-                inputs = each(lambda leaf: leaf.view_as(leaf) if linked else unlinked(leaf), self.y0)
+                inputs = each(self._as_start, self.y0)
                 y, carry = self.with_graph.start(inputs)
             else:
                 inputs = y, carry = tree_map(unlinked, place)
@@ -205,6 +207,12 @@ class _WayBack:
         if place is None:
             for leaf, grad in zip(leaves(self.problem.y0), self.ends, strict=True):
                 self.sums.add(leaf, grad)
+
+    def _as_start(self, leaf: Tensor) -> Tensor:
+        """The start as that of a graph; solvers that linearise make one of their own where there is none."""
+        if leaf.requires_grad and self.linked:
+            return leaf.view_as(leaf)
+        return unlinked(leaf) if explicit(self.problem.solver) else as_input(leaf)
 
     def _arriving(self, move: Move, y: State) -> list[tuple[Tensor, Tensor]]:
         """The states of a move that were kept, with the gradients that arrive there."""

@@ -81,6 +81,16 @@ class Host:
         found: type[Any] = self._look_up(self.classes(hook), noun(hook), name)
         return found
 
+    def hook_of(self, name: str, *hooks: str) -> str:
+        """The first of these hooks that brings a class of that name.
+
+        Raises:
+            ConfigError: for an unknown name, with the nearest one, the list, and the plugins that could not be used.
+        """
+        brought = {known: hook for hook in reversed(hooks) for known in self.classes(hook)}
+        found: str = self._look_up(brought, " or ".join(map(noun, hooks)), name)
+        return found
+
     def configs(self) -> list[Path]:
         """The folders of YAML, deqlight's own first."""
         return list(self.folders)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-
-from ..solvers import Solver
+from typing import Generic, TypeVar
 
 __all__ = ["EXACT", "Finding", "Measurement", "below", "close", "gap"]
+
+T = TypeVar("T")
+"""What is measured: a solver, or a gradient rule in its setting."""
 
 EXACT = 1e-12
 """What float64 leaves of an identity after some hundred operations on numbers of size one."""
@@ -24,8 +26,8 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Measurement:
-    """A claim that solvers can make.
+class Measurement(Generic[T]):
+    """A claim that solvers can make, or gradient rules.
 
     Attributes:
         name: the claim, in a word or two; `docs/plugin/claims.md` has a section of that name.
@@ -34,8 +36,8 @@ class Measurement:
     """
 
     name: str
-    made: Callable[[Solver], bool]
-    measure: Callable[[Solver], Finding]
+    made: Callable[[T], bool]
+    measure: Callable[[T], Finding]
 
 
 def close(claimed: float, measured: float, within: float, why: str) -> Finding:
@@ -48,6 +50,6 @@ def below(bound: float, measured: float, why: str) -> Finding:
     return Finding(f"< {bound:.0e}", f"{measured:.1e}", measured < bound, why)
 
 
-def gap(instrument: Callable[[Solver], float], bound: float, why: str) -> Callable[[Solver], Finding]:
+def gap(instrument: Callable[[T], float], bound: float, why: str) -> Callable[[T], Finding]:
     """A measurement of a gap that should be closed."""
-    return lambda solver: below(bound, instrument(solver), why)
+    return lambda measured: below(bound, instrument(measured), why)

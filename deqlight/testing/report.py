@@ -35,7 +35,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Report:
-    """All measurements of a solver class.
+    """All measurements of a class.
 
     Attributes:
         name: the class.
@@ -63,7 +63,7 @@ class Report:
         return {_listed(list(dict.fromkeys(names))): why for why, names in found.items()}
 
     def __str__(self) -> str:
-        head = ("", "solver", "claim", "claimed", "measured")
+        head = ("", "example", "claim", "claimed", "measured")
         lines = [head, *(("ok" if r.ok else "FAILS", r.example, r.claim, r.claimed, r.measured) for r in self.rows)]
         widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
         table = ["  ".join(f"{c:{w}}" for c, w in zip(line, widths, strict=True)).rstrip() for line in lines]

@@ -12,14 +12,14 @@ from rows import Rows, attracted
 from rules import EXACT, Bent, Rated, differentiated, gap, same_bits
 from torch import nn
 
-from deqlight import ODETerm, SaveAt, solve
+from deqlight import Layered, ODETerm, SaveAt, solve
 from deqlight.controllers import PID, Constant
 from deqlight.errors import InputError, NonFinite
 from deqlight.gradients import Checkpoint, Direct
 from deqlight.gradients._plan import cost, planned, split
 from deqlight.gradients._script import States
 from deqlight.policies import Fallback, Freeze
-from deqlight.solvers import AB3, RK4, Dopri5, Heun, ImplicitEuler, ReversibleHeun
+from deqlight.solvers import AB3, RK4, Dopri5, Heun, ImplicitEuler, ReversibleHeun, Rodas4
 from deqlight.testing.memory import measured_memory
 
 BUDGETS = [None, 1, 2, 3, 8]
@@ -265,3 +265,15 @@ def test_an_empty_batch():
             ODETerm(lambda t, y: -y), y0, [0.0, 1.0], solver=Heun(), controller=controller, gradient=Checkpoint()
         ).y1
         assert y1.shape == (0, 2)
+
+
+@pytest.mark.parametrize("solver", [Rodas4(), ImplicitEuler()], ids=repr)
+def test_solvers_that_linearise_may_start_from_a_state_without_a_gradient(solver, double):
+    """They make a leaf of their own there, which is nobody's tensor."""
+    block = Bent(4)
+    term, y0, found = Layered([block, Bent(4), block]), torch.randn(8, 4), []
+    for gradient in (Direct(), Checkpoint()):
+        y1 = solve(term, y0, [0.0, 1.0, 2.0, 3.0], solver=solver, gradient=gradient).y1
+        found.append(torch.autograd.grad(y1.sum(), list(term.parameters())))
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-12)

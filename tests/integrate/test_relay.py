@@ -141,13 +141,15 @@ def test_an_event_ends_what_another_restarts(ball, h):
     assert torch.allclose(top.y[:, 0], h / 4, atol=EXACT) and solution.y1.isnan().all()
 
 
-@pytest.mark.parametrize("options", [WAYS["own clocks"], {"solver": RK4(), "controller": Constant(dt=0.05)}])
-def test_what_never_ends_is_an_error(ball, h, options):
+@pytest.mark.parametrize(
+    ("options", "most"), [(WAYS["own clocks"], 8), ({"solver": RK4(), "controller": Constant(dt=0.05)}, 20)]
+)
+def test_what_never_ends_is_an_error(ball, h, options, most):
     with pytest.raises(StepUnderflow, match="event 'height' follows itself ever faster") as caught:
         solve(ODETerm(ball), dropped(h), [0.0, 5.0], events=[bouncing(0.5)], **options)
     assert caught.value.samples == (0,) and caught.value.t == pytest.approx(3 * math.sqrt(2 / 9.81), abs=1e-6)
-    with pytest.raises(MaxSteps, match="8 steps from event to event"):
-        solve(ODETerm(ball), dropped(h)[:1], [0.0, 1.3], events=[bouncing(0.5)], **{**options, "max_steps": 8})
+    with pytest.raises(MaxSteps, match=f"{most} steps from event to event"):
+        solve(ODETerm(ball), dropped(h)[:1], [0.0, 1.3], events=[bouncing(0.5)], **{**options, "max_steps": most})
     solution = solve(ODETerm(ball), dropped(h), [0.0, 3.0], events=[bouncing(0.5)], on_failure=Freeze(), **options)
     assert [failure.samples for failure in solution.failures] == [(0,)]
     assert solution.y1.isnan().any(1).tolist() == [True, False, False]

@@ -32,7 +32,7 @@ from deqlight.solvers import (
 from deqlight.solvers import SolverInfo as Info
 from deqlight.states import leaves
 from deqlight.terms import Layered, Partitioned, Semilinear, Split, Term
-from deqlight.testing import conformance, problem_for
+from deqlight.testing import conformance, problem_for, rulebook
 from deqlight.testing.networks import network
 from deqlight.testing.probes import bent, pendulum
 from deqlight.testing.stiff import prothero_robinson, stiffening
@@ -188,7 +188,7 @@ def test_energy_of_the_pendulum():
 
 def test_each_claim_has_a_section_and_each_section_a_claim():
     sections = {line.removeprefix("### ") for line in CLAIMS.splitlines() if line.startswith("### ")}
-    assert sections == {m.name for m in conformance.MEASUREMENTS}
+    assert sections == {m.name for m in (*conformance.MEASUREMENTS, *rulebook.RULES)}
 
 
 def test_each_instrument_is_in_the_guide():
