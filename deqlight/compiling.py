@@ -33,7 +33,7 @@ class Compile:
         InputError: for a chunk below one.
     """
 
-    chunk: int = 64
+    chunk: int = 256
 
     def __post_init__(self) -> None:
         if self.chunk < 1:
