@@ -79,8 +79,8 @@ def check_compilable(term: Term, solver: Solver) -> None:
     if layers:
         raise InputError(
             f"compile got a field with {type(layers[0]).__name__} in training mode, which a graph of one step cannot "
-            "hold still for a whole solve; call eval() on it, use GroupNorm2d, or leave out compile= and wrap the whole "
-            "network in torch.compile"
+            "hold still for a whole solve; call eval() on it, use GroupNorm2d, or leave out compile= and give the "
+            "whole network to torch.compile"
         )
 
 
