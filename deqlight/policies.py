@@ -131,9 +131,8 @@ def _placed(whole: Path, problem: Problem, samples: Places, part: Path) -> Path:
     else:
         ys = each(lambda a, b: a.index_copy(1, index.to(a.device), b), whole.ys, part.ys)
     a, b = whole.stats, part.stats
-    stats = Stats(
-        a.nfe + among(torch.zeros_like(a.nfe), b.nfe), among(a.accepted, b.accepted), among(a.rejected, b.rejected)
-    )
+    nfe = a.nfe + among(torch.zeros_like(a.nfe), b.nfe)
+    stats = Stats(nfe, among(a.accepted, b.accepted), among(a.rejected, b.rejected), (a, b))
     pairs = zip(whole.events, part.events, strict=True)
     events = tuple(old.without(samples).joined([(new, samples)]) for old, new in pairs)
     return Path(ys, None, stats, _drawn(whole.dense, samples, part.dense), whole.failures, events)

@@ -28,8 +28,19 @@ class Stats:
     """Steps taken."""
     rejected: Tensor
     """Steps tried and thrown away."""
-    nfe_backward: int = 0
-    """Field evaluations of the backward pass, once it has run; 0 where it goes through the stored steps."""
+    parts: tuple[Stats, ...] = ()
+    """Those of the solves that it is put together from, by a policy that solves some samples again."""
+    backward: int = 0
+    """Field evaluations of its own backward pass."""
+
+    @property
+    def nfe_backward(self) -> int:
+        """Field evaluations of the backward pass, once it has run; 0 where it goes through the stored steps."""
+        return self.backward + sum(part.nfe_backward for part in self.parts)
+
+    @nfe_backward.setter
+    def nfe_backward(self, evaluations: int) -> None:
+        self.backward = evaluations - sum(part.nfe_backward for part in self.parts)
 
     @classmethod
     def uniform(cls, batch: int, nfe: int, accepted: int) -> Stats:

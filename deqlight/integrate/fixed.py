@@ -15,7 +15,6 @@ from ..solution import Stats, Tally
 from ..solvers import Step
 from ..states import each, finite_samples, is_finite, leaves
 from ..terms import Term
-from ..terms.replay import frozen_statistics
 from ..times import Array, Places
 from ..types import Carry, State, Tensor, Time
 from .failing import HINT_INNER, HINT_NAN
@@ -163,8 +162,7 @@ class Fixed:
                 )
             return y, carry
 
-        with frozen_statistics(self.problem.term):
-            walk(self.times, visit, again._start())
+        walk(self.times, visit, again._start())
         hint = "Evaluated once more, it stayed finite: the field draws random numbers or changes between calls."
         return found[0] if found else NonFinite("the state became NaN or infinite", hint=hint)
 

@@ -9,7 +9,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from ..types import Tensor
 
-__all__ = ["Untracked", "frozen_statistics", "tracking"]
+__all__ = ["Untracked", "tracking"]
 
 
 class Untracked:
@@ -39,8 +39,3 @@ def tracking(modules: Iterable[nn.Module]) -> list[_NormBase]:
     """The normalisation layers among modules that count running statistics when they are called."""
     norms = (layer for layer in modules if isinstance(layer, _NormBase) and layer.training)
     return [layer for layer in norms if layer.track_running_stats]
-
-
-def frozen_statistics(module: nn.Module) -> Untracked:
-    """Evaluate again without counting twice: normalisation layers compute as before, running statistics stay."""
-    return Untracked(tracking(module.modules()))

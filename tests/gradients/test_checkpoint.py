@@ -277,3 +277,14 @@ def test_solvers_that_linearise_may_start_from_a_state_without_a_gradient(solver
         found.append(torch.autograd.grad(y1.sum(), list(term.parameters())))
     for a, b in zip(*found, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
+
+
+def test_evaluations_on_the_way_back_are_told_where_samples_were_solved_again(double):
+    def breaking(t, y):
+        return torch.where(y > 5, torch.nan, -y)
+
+    y0 = torch.tensor([[1.0], [9.0], [2.0]], requires_grad=True)
+    options = {"solver": RK4(), "controller": Constant(steps=4), "gradient": Checkpoint()}
+    solution = solve(ODETerm(breaking), y0, [0.0, 1.0], on_failure=Freeze(), **options)
+    solution.y1[::2].sum().backward()
+    assert solution.stats.nfe_backward == 16
