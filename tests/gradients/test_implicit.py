@@ -96,7 +96,7 @@ def test_tuples_of_shapes_and_dtypes_and_states_without_a_batch(double):
             y1 = solve(term_, state, [0.0, 80.0], gradient=gradient, saveat=FINAL, **LONG).y1
             loss = sum(leaf.square().sum() for leaf in (y1 if isinstance(y1, tuple) else (y1,)))
             found.append(torch.autograd.grad(loss, [a, b], allow_unused=True, materialize_grads=True))
-        assert gap(*found) < 1e-8
+        assert gap(*found) < 1e-7  # as far as the states are from rest
 
 
 @pytest.mark.parametrize(
