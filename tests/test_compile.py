@@ -139,6 +139,15 @@ def test_other_sizes_are_compiled_once_more(norm, graphs):
     assert graphs() <= 3  # the first size, any batch, any size
 
 
+def test_a_tensor_that_the_field_closes_over_gets_its_gradient(graphs):
+    rate, found = torch.tensor(0.5, requires_grad=True), []
+    for how in (None, Compile()):
+        options = {"solver": Dopri5(), "controller": PID(1e-6, 1e-8, norm="joint"), "compile": how}
+        y1 = solve(ODETerm(lambda t, y: -rate * y), torch.ones(2, 1), [0.0, 1.0], **options).y1
+        found.append(torch.autograd.grad(y1.sum(), rate)[0])
+    torch.testing.assert_close(*found, rtol=SAME, atol=SAME)
+
+
 def test_what_fails_in_a_compiled_loop_fails_as_it_does_eagerly(graphs):
     def breaking(t, y):
         return torch.where((y > 2).any(-1, keepdim=True), torch.nan, y)

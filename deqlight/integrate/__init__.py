@@ -46,9 +46,11 @@ def _driven(problem: Problem, watch: Watch | None) -> Path:
     controller = problem.controller
     if isinstance(controller, AdaptiveSteps):
         if problem.compile is not None and can_be_looped(problem, watch is not None):
-            path = Looped(problem, controller, problem.compile.chunk).run()
+            looped = Looped(problem, controller, problem.compile.chunk)
+            path = looped.run()
             if path is not None:
                 return path
-            problem = replace(problem, compile=None)  # it failed: the eager loop says where and why
+            if not looped.traced:  # it failed: the eager loop says where and why
+                problem = replace(problem, compile=None)
         return (Joint if controller.joint else Measured)(problem, controller, watch).run()
     return Measured(problem, Given(), watch).run() if problem.own_clocks else Fixed(problem, watch).run()

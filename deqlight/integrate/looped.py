@@ -78,12 +78,12 @@ class Looped:
         self.rules = Rules(controller, problem.solver.info.error_order or 1)
         self.stops, self.tally = stops_of(problem), Tally()
         self.times: list[float] = self.stops.times.tolist()
-        self.device = leaves(problem.y0)[0].device
+        self.device, self.traced = leaves(problem.y0)[0].device, False
         self.sign, self.span = float(self.stops.sign[0]), abs(self.times[-1] - self.times[0])
         self.outputs = Outputs(problem.y0, self.stops.size)
 
     def run(self) -> Path | None:
-        """Loop from stop to stop; None if some clock cannot go on: the eager loop then says which, and why."""
+        """Loop from stop to stop; None if the field needs a gradient (`traced`), or some clock cannot go on."""
         p = self.problem
         graph = compiled(_loop, (repr(self.rules), kind_of(p.term, p.solver)), True)
         self._keep(0, p.y0)
@@ -97,14 +97,16 @@ class Looped:
         return None if walk is None else self._path(walk)
 
     def _start(self) -> Walk | None:
-        """Everything at the start; None if the field is not finite there."""
+        """Everything at the start; None if the field needs a gradient, or is not finite there."""
         p, joint = self.problem, self.controller.joint
         y0 = each(_plain, p.y0)
         clocks = 1 if joint else p.batch
         t = torch.full((clocks,), self.times[0], dtype=torch.float64, device=self.device)
         term, start = p.term.wrap(self.tally), _for_solver(t, leaves(p.y0)[0], joint)
-        first = self.controller.first_steps(y0, term.vf(start, y0), self.rules.order, np.full(clocks, self.span))
-        if np.isnan(first).any():
+        f0 = term.vf(start, y0)
+        first = self.controller.first_steps(y0, f0, self.rules.order, np.full(clocks, self.span))
+        self.traced = any(leaf.requires_grad for leaf in leaves(f0))  # by a tensor that the field closes over
+        if self.traced or np.isnan(first).any():
             return None
         dt = torch.as_tensor(np.clip(first, self.controller.dtmin, self.rules.longest), device=self.device)
         carry = p.solver.init(term, start, start + self.sign * self.span, y0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from ..problem import Problem
 from ..solution import Tally
 from ..solvers import Solver, Step
 from ..states import leaves
-from ..terms import Term
+from ..terms import ODETerm, Term
 from ..terms.guard import restless
 from ..terms.replay import tracking
 from ..types import Carry, State, Tensor, Time
@@ -86,7 +87,9 @@ def check_compilable(term: Term, solver: Solver) -> None:
 
 def kind_of(term: Term, solver: Solver) -> Hashable:
     """What tells one compiled step from another, besides shapes and dtypes."""
-    return type(solver), tuple(type(module) for module in term.modules())
+    functions = (module.field for module in term.modules() if isinstance(module, ODETerm))
+    codes = tuple(field.__code__ for field in functions if isinstance(field, FunctionType))
+    return type(solver), tuple(type(module) for module in term.modules()), codes
 
 
 def _step(
