@@ -13,6 +13,7 @@ from .errors import InputError, ShapeError, SolverFailure
 from .events import Crossings
 from .interpolation import Dense
 from .states import each, leaves
+from .terms.base import name_of
 from .types import FieldFn, State, Tensor, Time
 
 __all__ = ["Solution", "Stats", "Tally", "record"]
@@ -118,7 +119,7 @@ class Tally:
             return value  # the usual case, at the least cost
         if len(leaves(value)) != len(leaves(y)) or not all(map(_alike, leaves(value), leaves(y))):
             raise ShapeError(
-                f"the field '{_name(field)}' returned {_kinds(value)}, its argument was {_kinds(y)}; "
+                f"the field '{name_of(field)}' returned {_kinds(value)}, its argument was {_kinds(y)}; "
                 "dy/dt must have the shape, dtype and device of y, leaf by leaf"
             )
         return value
@@ -126,7 +127,7 @@ class Tally:
     @property
     def field(self) -> str:
         """The name of the field that was called last."""
-        return "field" if self.last is None else f"field '{_name(self.last)}'"
+        return "field" if self.last is None else f"field '{name_of(self.last)}'"
 
 
 _recorders: list[list[Stats]] = []  # a plain stack, which compiled code may write to; one thread solves at a time
@@ -169,7 +170,3 @@ def _kinds(y: State) -> str:
     """The shape, dtype and device of each leaf, as an error shows them."""
     told = (f"{tuple(leaf.shape)} {str(leaf.dtype).removeprefix('torch.')} on {leaf.device}" for leaf in leaves(y))
     return f"[{'; '.join(told)}]"
-
-
-def _name(field: FieldFn) -> str:
-    return getattr(field, "__name__", type(field).__name__)

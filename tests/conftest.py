@@ -17,3 +17,16 @@ def double():
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(before)
+
+
+@pytest.fixture
+def ball(double):
+    from balls import Ball
+
+    return Ball()
+
+
+@pytest.fixture
+def h(double):
+    """Heights that balls fall from."""
+    return torch.tensor([1.0, 5.0, 20.0], requires_grad=True)

@@ -21,16 +21,6 @@ from deqlight.solvers import (
 )
 
 
-@pytest.fixture
-def ball(double):
-    return Ball()
-
-
-@pytest.fixture
-def h(double):
-    return torch.tensor([1.0, 5.0, 20.0], requires_grad=True)
-
-
 @pytest.mark.parametrize("way", WAYS)
 def test_a_falling_ball(ball, h, way):
     solution = solve(ODETerm(ball), dropped(h), [0.0, 0.3, 1.5, 5.0], events=[GROUND], **WAYS[way])

@@ -10,6 +10,7 @@ import torch
 from torch.autograd.function import FunctionCtx
 
 from ..states import each, leaves
+from ..terms.base import name_of
 from ..types import FieldFn, State, Tensor, Time
 from ._shared import gradients_of, refuse_undeclared
 
@@ -98,8 +99,7 @@ class Tape:
         return call if call is not None and _near(call.y, y) else None
 
     def _look_at(self, field: FieldFn, value: State, y: State) -> None:
-        name = getattr(field, "__name__", type(field).__name__)
-        refuse_undeclared(leaves(value), [*self.tensors, *leaves(y)], f"the field {name}")
+        refuse_undeclared(leaves(value), [*self.tensors, *leaves(y)], f"the field {name_of(field)}")
 
 
 def _near(a: State, b: State) -> bool:

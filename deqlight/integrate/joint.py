@@ -73,7 +73,7 @@ class Joint:
     def _step(self, y: State, carry: Carry) -> tuple[State, Carry]:
         """Try a step; the state and memory after it."""
         trial = self.rules.propose(self.pace, self.times[self.goal], self.sign)
-        t0, t1 = self._inside(trial.t, trial.end) if self.restarts else (trial.t, trial.end)
+        t0, t1 = self._inside(trial.t, trial.end)
         term, calls = self.term.over(t0, t1), self.tally.calls
         step, measured = self.stepper(term, t0, t1, y, carry)
         error, converged = float(measured if self.held is None else self._going(measured, y, step)), True

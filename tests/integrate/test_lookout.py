@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from balls import EXACT, GROUND, TIGHT, WAYS, Ball, Level, bouncing, dropped, height
+from balls import EXACT, GROUND, TIGHT, WAYS, Level, bouncing, dropped, height
 from rows import Rows
 
 from deqlight import Event, ODETerm, SaveAt, solve
@@ -18,16 +18,6 @@ NEAR = 1e-8
 
 ALIKE = {"rtol": 1e-12, "atol": 1e-14, "equal_nan": True}
 """What float64 leaves between a row of a batch and the same row alone: sums in another order."""
-
-
-@pytest.fixture
-def ball(double):
-    return Ball()
-
-
-@pytest.fixture
-def h(double):
-    return torch.tensor([1.0, 5.0, 20.0], requires_grad=True)
 
 
 def turning(t, y):

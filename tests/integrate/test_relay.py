@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from balls import EXACT, TIGHT, WAYS, Ball, bouncing, dropped, height
+from balls import EXACT, TIGHT, WAYS, bouncing, dropped, height
 
 from deqlight import Event, ODETerm, SaveAt, solve
 from deqlight.controllers import PID, Constant
@@ -26,16 +26,6 @@ from deqlight.solvers import (
 )
 
 APART = ["own clocks", "fixed", "the grid alone"]
-
-
-@pytest.fixture
-def ball(double):
-    return Ball()
-
-
-@pytest.fixture
-def h(double):
-    return torch.tensor([1.0, 5.0, 20.0], requires_grad=True)
 
 
 def closed_form(h, g, restitution, bounces):
