@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .saveat import SaveAt
     from .solution import Solution, Stats, record
     from .solving import solve
-    from .terms import Layered, ODETerm, Partitioned, Semilinear, Split, Term
+    from .terms import Layered, ODETerm, Partitioned, SDETerm, Semilinear, Split, Term
 
 _HOME = {
     "Compile": "compiling",
@@ -31,11 +31,13 @@ _HOME = {
     "Layered": "terms",
     "ODETerm": "terms",
     "Partitioned": "terms",
+    "SDETerm": "terms",
     "Semilinear": "terms",
     "Split": "terms",
     "Term": "terms",
 }
 _PACKAGES = (
+    "brownian",
     "controllers",
     "data",
     "fields",
@@ -43,6 +45,7 @@ _PACKAGES = (
     "nets",
     "plugin",
     "policies",
+    "regularizers",
     "solvers",
     "tasks",
     "terms",
@@ -57,6 +60,7 @@ __all__ = [
     "Layered",
     "ODETerm",
     "Partitioned",
+    "SDETerm",
     "SaveAt",
     "Semilinear",
     "Solution",

@@ -13,7 +13,8 @@ from .errors import InputError, ShapeError, SolverFailure
 from .events import Crossings
 from .interpolation import Dense
 from .states import each, leaves
-from .terms.base import name_of
+from .terms.base import innermost, name_of
+from .terms.matrix import Matrix
 from .types import FieldFn, State, Tensor, Time
 
 __all__ = ["Solution", "Stats", "Tally", "record"]
@@ -117,6 +118,9 @@ class Tally:
         value = field(t, y)
         if isinstance(value, Tensor) and isinstance(y, Tensor) and _alike(value, y):
             return value  # the usual case, at the least cost
+        if isinstance(innermost(field), Matrix):
+            _check_matrix(innermost(field), value, y)  # type: ignore[arg-type]  # it is one
+            return value
         if len(leaves(value)) != len(leaves(y)) or not all(map(_alike, leaves(value), leaves(y))):
             raise ShapeError(
                 f"the field '{name_of(field)}' returned {_kinds(value)}, its argument was {_kinds(y)}; "
@@ -164,6 +168,15 @@ def _alike(value: Tensor, leaf: Tensor) -> bool:
     if value.shape != leaf.shape or value.device != leaf.device:
         return False
     return value.dtype == leaf.dtype or torch.is_autocast_enabled(leaf.device.type)  # a field may then compute in less
+
+
+def _check_matrix(field: Matrix, value: State, y: State) -> None:
+    parts, states = leaves(value), leaves(y)
+    if len(parts) != 1 or len(states) != 1 or parts[0].shape != (*states[0].shape, field.channels):
+        raise ShapeError(
+            f"the diffusion '{name_of(field.field)}' returned {_kinds(value)}, its argument was {_kinds(y)}; with "
+            f"channels={field.channels} it must be (batch, *state, {field.channels})"
+        )
 
 
 def _kinds(y: State) -> str:

@@ -10,6 +10,7 @@ from typing import cast
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from .brownian import Grid
 from .compiling import Compile
 from .controllers import AdaptiveSteps, Constant, Controller, FixedSteps
 from .errors import InputError, ShapeError
@@ -22,7 +23,7 @@ from .saveat import SaveAt
 from .solution import Solution, report
 from .solvers import Solver
 from .states import as_float, batch_size, leaves
-from .terms import Term
+from .terms import Stochastic, Term
 from .terms.guard import Guard
 from .times import Asked, OwnTimes, read_times
 from .types import State, Tensor, Time
@@ -90,6 +91,7 @@ def solve(
     times = read_times(ts, batch_size(y0))
     problem = _sized(Problem(term, solver, y0, times, steps, saveat or SaveAt(), _positive(max_steps), compile=compile))
     problem = _eventful(problem, events, gradient, [other for other, _ in on_failure.seconds()])
+    problem = _drawn(problem, [other for other, _ in on_failure.seconds()])
     path = on_failure.run(problem, lambda attempt: gradient.integrate(_guarded(attempt)))
     report(path.stats)
     return _solution(problem, path, ts)
@@ -119,6 +121,8 @@ def check_compatible(
     if not isinstance(term, solver.info.terms):
         needs = " or ".join(kind.__name__ for kind in solver.info.terms)
         raise InputError(f"{name} got the term {type(term).__name__}; it integrates {needs}")
+    if isinstance(term, Stochastic):
+        _check_noise(term, solver)
     _check_iterative(term, solver)
     if isinstance(steps, AdaptiveSteps):
         _check_adaptive(term, solver, steps)
@@ -145,6 +149,24 @@ def _check_adaptive(term: Term, solver: Solver, controller: AdaptiveSteps) -> No
         raise InputError(
             f"{pace} with a clock for each sample got a field with BatchNorm in training mode, which mixes samples; "
             'use GroupNorm or another norm of single samples, or norm="joint"'
+        )
+
+
+def _check_noise(term: Stochastic, solver: Solver) -> None:
+    """Itô's and Stratonovich's equations are not mixed, but where both are one."""
+    info, name = solver.info, type(solver).__name__
+    if info.calculus is None:
+        raise InputError(
+            f"{name} got a stochastic term ({type(term).__name__}); it integrates ordinary equations alone: use Euler "
+            "or Milstein for Itô's calculus, Heun or Midpoint for Stratonovich's"
+        )
+    if term.noise not in info.strong_order:
+        raise InputError(f"{name} got {term.noise} noise; it integrates {', '.join(info.strong_order)} noise")
+    if term.calculus != info.calculus and term.noise != "additive":
+        raise InputError(
+            f"{name} solves equations in the sense of {info.calculus}, and the term {type(term).__name__} is meant in "
+            f"that of {term.calculus}, which is another equation; use a solver for {term.calculus}, or convert the "
+            "term, which adds the correction to its drift: Converted(term)"
         )
 
 
@@ -230,6 +252,20 @@ def _check_uniform(problem: Problem) -> None:
                 f"{type(problem.solver).__name__} needs steps of one length; these times give {shortest:g} to "
                 f"{longest:g}: use equally spaced ts, or a method for unequal steps (AB2, Heun, RK4)"
             )
+
+
+def _drawn(problem: Problem, others: Sequence[Solver]) -> Problem:
+    """The problem with what its term draws once per solve."""
+    area = max(solver.info.area for solver in (problem.solver, *others))
+    fixed = isinstance(problem.controller, FixedSteps) and not problem.own_clocks
+    fixed = fixed and not isinstance(problem.ts, OwnTimes)
+
+    def read() -> list[float]:
+        if fixed:
+            return [as_float(t) for t in problem.grid()[0]]
+        return [t for own in problem.lists() for t in (own[0], own[-1])]
+
+    return replace(problem, term=problem.term.drawn(problem.y0, Grid(read, fixed), area))
 
 
 def _guarded(problem: Problem) -> Problem:

@@ -7,11 +7,11 @@ Shapes are written `(batch, *state)`: axis 0 of a state is the batch, everything
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from torch import Tensor
 
-__all__ = ["VF", "Carry", "Control", "FieldFn", "Hook", "State", "Tensor", "Time", "Weight"]
+__all__ = ["VF", "Calculus", "Carry", "Control", "FieldFn", "Hook", "Noise", "State", "Tensor", "Time", "Weight"]
 
 State: TypeAlias = Tensor | tuple[Tensor, ...]
 """What is integrated: a tensor `(batch, *state)`, or a flat tuple of such tensors."""
@@ -36,3 +36,9 @@ FieldFn: TypeAlias = Callable[[Time, State], State]
 
 Hook: TypeAlias = Callable[[FieldFn, Time, State], State]
 """Stands around every call of a vector field: `hook(field, t, y)` returns what `field(t, y)` would."""
+
+Noise: TypeAlias = Literal["additive", "diagonal", "scalar", "general"]
+"""How a diffusion acts: without the state; number by number; all by one Brownian motion; by a matrix."""
+
+Calculus: TypeAlias = Literal["ito", "stratonovich"]
+"""In which sense g dW is meant."""

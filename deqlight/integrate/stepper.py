@@ -15,7 +15,7 @@ from ..problem import Problem
 from ..solution import Tally
 from ..solvers import Solver, Step
 from ..states import leaves
-from ..terms import ODETerm, Term
+from ..terms import ODETerm, Stochastic, Term
 from ..terms.guard import restless
 from ..terms.replay import tracking
 from ..types import Carry, State, Tensor, Time
@@ -75,6 +75,11 @@ def check_compilable(term: Term, solver: Solver) -> None:
         raise InputError(
             f"compile got the solver {name}, which iterates until it converges, and so has no fixed graph; use an "
             "explicit solver, or leave out compile="
+        )
+    if any(isinstance(part, Stochastic) for part in term.modules()):
+        raise InputError(
+            f"compile got the stochastic term {type(term).__name__}, whose noise a graph of one step would hold still; "
+            "leave out compile="
         )
     layers = [layer for layer in term.modules() if layer.training and (restless(layer) or tracking([layer]))]
     if layers:

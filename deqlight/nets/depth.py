@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Sequence
+from functools import reduce
 from typing import cast
 
 from torch import nn
@@ -14,6 +15,7 @@ from ..controllers import Controller, FixedSteps
 from ..errors import InputError, StatisticsWarning
 from ..gradients import Direct, Gradient
 from ..policies import Policy, Raise
+from ..regularizers import Regularizer
 from ..saveat import SaveAt
 from ..solvers import Solver
 from ..solving import check_compatible, solve
@@ -38,6 +40,7 @@ class DepthNet(nn.Module):
         controller: None steps exactly on the depth grid, one step a layer; `Constant(steps=2)` makes the network twice
             as deep with half the step; `PID` chooses the steps of continuous stages.
         gradient: how gradients go through the stages.
+        regularizers: changes of every stage's equation in training, such as `StochasticDepth`, made in order.
         max_steps: most steps that a sample may take in a stage.
         on_failure: what becomes of samples whose solve fails; `Freeze` makes their output NaN.
         compile: run the steps of solves as compiled graphs; None runs them eagerly.
@@ -57,6 +60,7 @@ class DepthNet(nn.Module):
         solver: Solver,
         controller: Controller | None = None,
         gradient: Gradient = Direct(),  # noqa: B008  a frozen value
+        regularizers: Sequence[Regularizer] = (),
         max_steps: int = 4096,
         on_failure: Policy = Raise(),  # noqa: B008  a frozen value
         compile: Compile | None = None,  # noqa: A002  as torch names it
@@ -68,6 +72,7 @@ class DepthNet(nn.Module):
         self.controller, self.gradient, self.max_steps = controller, gradient, max_steps
         self.on_failure, self.compiled = on_failure, compile
         for stage in stages:
+            stage.term = reduce(lambda term, regularizer: regularizer.wrap(term), regularizers, stage.term)
             check_compatible(stage.term, solver, controller, gradient)
             _check_statistics(stage, solver, controller)
         self.solvers = [solver.bind(_steps(stage, controller), stage.channels) for stage in stages]

@@ -14,14 +14,17 @@ if TYPE_CHECKING:
 
     from ..controllers import Controller
     from ..gradients import Gradient
+    from ..regularizers import Cost, Regularizer
     from ..solvers import Solver
 
 __all__ = [
     "DEQLIGHT_API",
     "deqlight_configs",
     "deqlight_controllers",
+    "deqlight_costs",
     "deqlight_fields",
     "deqlight_gradients",
+    "deqlight_regularizers",
     "deqlight_solvers",
 ]
 
@@ -50,6 +53,22 @@ def deqlight_controllers() -> list[type[Controller]]:
     from .. import controllers
 
     return _choices(controllers, controllers.Controller)
+
+
+@impl
+def deqlight_regularizers() -> list[type[Regularizer]]:
+    """The regularisers of `deqlight.regularizers`."""
+    from .. import regularizers
+
+    return _choices(regularizers, regularizers.Regularizer)
+
+
+@impl
+def deqlight_costs() -> list[type[Cost]]:
+    """The costs of `deqlight.regularizers`."""
+    from .. import regularizers
+
+    return _choices(regularizers, regularizers.Cost)
 
 
 @impl

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from ..controllers import Controller
     from ..gradients import Gradient
+    from ..regularizers import Cost, Regularizer
     from ..solvers import Solver
 
 __all__ = ["API", "BASES", "CONFIGS", "NAME", "impl"]
@@ -24,13 +25,15 @@ __all__ = ["API", "BASES", "CONFIGS", "NAME", "impl"]
 NAME = "deqlight"
 """The entry-point group, and the prefix of every hook."""
 
-API = (1, 0)
+API = (1, 1)
 """(major, minor) of what stands below. A plugin may state the one it was written for as `DEQLIGHT_API`."""
 
 BASES = {
     "deqlight_solvers": "deqlight.solvers:Solver",
     "deqlight_gradients": "deqlight.gradients:Gradient",
     "deqlight_controllers": "deqlight.controllers:Controller",
+    "deqlight_regularizers": "deqlight.regularizers:Regularizer",
+    "deqlight_costs": "deqlight.regularizers:Cost",
     "deqlight_fields": "torch.nn:Module",
 }
 """The base class of what each hook returns, as text: it is imported only where a class has to be checked."""
@@ -62,6 +65,18 @@ def deqlight_gradients() -> Iterable[type[Gradient]]:
 @_spec
 def deqlight_controllers() -> Iterable[type[Controller]]:
     """Step controllers: concrete subclasses of `deqlight.controllers.Controller`."""
+    return ()
+
+
+@_spec
+def deqlight_regularizers() -> Iterable[type[Regularizer]]:
+    """Regularisers: concrete subclasses of `deqlight.regularizers.Regularizer`, changes of the equation in training."""
+    return ()
+
+
+@_spec
+def deqlight_costs() -> Iterable[type[Cost]]:
+    """Costs: concrete subclasses of `deqlight.regularizers.Cost`, which are charged along a solve."""
     return ()
 
 

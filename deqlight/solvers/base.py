@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -13,12 +13,16 @@ import torch
 from ..errors import InputError
 from ..interpolation import hermite
 from ..terms import Term
-from ..types import Carry, State, Tensor, Time
+from ..types import Calculus, Carry, Noise, State, Tensor, Time
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["Inner", "ReversibleSolver", "Solver", "SolverInfo", "Step"]
+__all__ = ["COMMUTATIVE", "Inner", "ReversibleSolver", "Solver", "SolverInfo", "Step"]
+
+
+COMMUTATIVE: Mapping[Noise, float] = {"additive": 1.0, "diagonal": 1.0, "scalar": 1.0, "general": 0.5}
+"""Strong orders of methods that know of the noise nothing but W: a path of general noise depends on its Lévy area."""
 
 
 class Inner(NamedTuple):
@@ -87,6 +91,14 @@ class SolverInfo:
     """Preserves the symplectic form on Hamiltonian problems."""
     uniform_steps: bool = False
     """All steps of a solve must have one length."""
+    calculus: Calculus | None = None
+    """For stochastic terms, whose equation it solves: in Itô's or in Stratonovich's sense; None integrates none."""
+    strong_order: Mapping[Noise, float] = field(default_factory=dict, hash=False)
+    """Strong order of convergence on stochastic terms (of the error of each path), by noise; other noise is refused."""
+    weak_order: float | None = None
+    """Weak order of convergence on stochastic terms (of the error of moments); None where nothing is claimed."""
+    area: int = 0
+    """What it asks of a Brownian path besides W: `brownian.SPACE_TIME` its time integral, `LEVY` its Lévy area too."""
     terms: tuple[type[Term], ...] = (Term,)
     """The kinds of term it integrates."""
     reference: str = ""

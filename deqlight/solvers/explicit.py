@@ -11,7 +11,7 @@ from ..interpolation import hermite
 from ..states import each, leaves, like
 from ..terms import Term
 from ..types import VF, Carry, Control, State, Tensor, Time
-from .base import Solver, SolverInfo, Step
+from .base import COMMUTATIVE, Solver, SolverInfo, Step
 from .tableau import Tableau
 
 __all__ = [
@@ -101,7 +101,15 @@ class Euler(ExplicitRungeKutta):
     """
 
     tableau = Tableau(c=(0.0,), a=((),), b=(1.0,))
-    info = SolverInfo(order=1, nfe_step=1, stability=2.0, reference="Hairer, Nørsett & Wanner 1993, §I.7")
+    info = SolverInfo(
+        order=1,
+        nfe_step=1,
+        stability=2.0,
+        calculus="ito",
+        strong_order={"additive": 1.0, "diagonal": 0.5, "scalar": 0.5, "general": 0.5},
+        weak_order=1.0,
+        reference="Hairer, Nørsett & Wanner 1993, §I.7; Maruyama 1955",
+    )
 
 
 class Midpoint(ExplicitRungeKutta):
@@ -114,7 +122,15 @@ class Midpoint(ExplicitRungeKutta):
     """
 
     tableau = Tableau(c=(0.0, 0.5), a=((), (0.5,)), b=(0.0, 1.0))
-    info = SolverInfo(order=2, nfe_step=2, stability=2.0, reference="Runge 1895; Hairer, Nørsett & Wanner 1993, §II.1")
+    info = SolverInfo(
+        order=2,
+        nfe_step=2,
+        stability=2.0,
+        calculus="stratonovich",
+        strong_order=COMMUTATIVE,
+        weak_order=1.0,
+        reference="Runge 1895; Hairer, Nørsett & Wanner 1993, §II.1",
+    )
 
 
 class Heun(ExplicitRungeKutta):
@@ -132,6 +148,9 @@ class Heun(ExplicitRungeKutta):
         nfe_step=2,
         error_order=2,
         stability=2.0,
+        calculus="stratonovich",
+        strong_order=COMMUTATIVE,
+        weak_order=1.0,
         reference="Heun 1900; Hairer, Nørsett & Wanner 1993, §II.1",
     )
 

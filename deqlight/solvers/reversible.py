@@ -13,7 +13,7 @@ from ..errors import InputError
 from ..states import combine, each
 from ..terms import Term
 from ..types import Carry, State, Tensor, Time
-from .base import Inner, ReversibleSolver, Solver, SolverInfo, Step
+from .base import COMMUTATIVE, Inner, ReversibleSolver, Solver, SolverInfo, Step
 from .explicit import RK4, Midpoint
 from .symplectic import Verlet
 from .wrappers import one_step
@@ -52,6 +52,9 @@ class ReversibleHeun(ReversibleSolver):
         fsal=True,
         continuous_field=True,
         reversible=True,
+        calculus="stratonovich",
+        strong_order=COMMUTATIVE,
+        weak_order=1.0,
         reference="Kidger, Foster, Li & Lyons 2021, arXiv 2105.13493",
     )
 

@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, cast
 
 import lightning as L
+import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import nn
 from torchmetrics import MetricCollection
 
+from ..brownian import Key, keyed
 from ..callbacks import FiniteGuard
 from ..data import Batch
 from ..solution import Stats, record
@@ -19,6 +21,9 @@ from ..types import Tensor
 from .mean import Mean
 
 __all__ = ["Task"]
+
+EVALUATION = -1
+"""The step whose noise validation and test see."""
 
 PLATEAU = "val/loss"  # what ReduceLROnPlateau watches unless it names another
 
@@ -56,6 +61,7 @@ class Task(L.LightningModule, ABC):
         self._train = ("train/loss", *watched, "nfe/forward", "nfe/backward")
         self.means = nn.ModuleDict({name: Mean() for name in (*self._train, "val/loss", "test/loss")})
         self._solves: list[Stats] = []
+        self._seed: int | None = None
 
     @abstractmethod
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -71,7 +77,7 @@ class Task(L.LightningModule, ABC):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of one batch."""
-        with record() as self._solves:
+        with keyed(self.key(batch)), record() as self._solves:
             outputs = self(batch.inputs)
         loss = self.loss(outputs, batch.targets)
         self.log("train/loss_step", loss.detach(), prog_bar=True)
@@ -105,6 +111,30 @@ class Task(L.LightningModule, ABC):
         """Log the mean loss and cost."""
         self._log_means(("test/loss", "nfe/forward"))
 
+    def key(self, batch: Batch, draw: int = 0) -> Key:
+        """What the noise of a batch is a function of: the run's seed, the step, and the samples' places in the data.
+
+        Validation and test take one step, −1, so that they see the same noise each time; `draw` tells apart several
+        draws for the same samples.
+        """
+        step = self.global_step if self.training else EVALUATION
+        return Key(self._noise_seed(), step, batch.ids, draw, self.global_rank)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the seed of the noise, so that a resumed run goes on with it."""
+        checkpoint["noise_seed"] = self._seed
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on with the noise of the run that was saved."""
+        self._seed = checkpoint.get("noise_seed")
+
+    def _noise_seed(self) -> int:
+        if self._seed is None:  # an unseeded run draws one; the ranks must agree on it
+            attached = self._trainer is not None
+            seed = torch.initial_seed()
+            self._seed = int(self.trainer.strategy.broadcast(seed)) if attached else seed
+        return self._seed
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimiser and schedule of the configuration."""
         optimizer = self._optimizer(self.parameters())
@@ -122,7 +152,7 @@ class Task(L.LightningModule, ABC):
         return [FiniteGuard()]
 
     def _evaluate(self, stage: str, metrics: MetricCollection, batch: Batch) -> None:
-        with record() as self._solves:
+        with keyed(self.key(batch)), record() as self._solves:
             outputs = self(batch.inputs)
         self._count({f"{stage}/loss": self.loss(outputs, batch.targets)}, batch)
         self.score(metrics, outputs, batch.targets)

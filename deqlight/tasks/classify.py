@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError
 
+from ..brownian import keyed
 from ..data import Batch
 from ..errors import InputError, ShapeError
 from ..types import Tensor
@@ -87,7 +88,8 @@ class Classify(Task):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Prediction:
         """Probabilities and the likeliest class of each sample, with its id."""
-        probabilities = self(batch.inputs).softmax(1)
+        with keyed(self.key(batch)):
+            probabilities = self(batch.inputs).softmax(1)
         return Prediction(batch.ids, probabilities.argmax(1), probabilities)
 
 

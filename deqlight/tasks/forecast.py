@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, cast
 
+from ..brownian import keyed
 from ..data import Batch, Start
 from ..errors import InputError
 from ..types import Tensor
@@ -41,4 +42,5 @@ class Forecast(Regression):
         """The forecast of each sample at its times, with its id."""
         start = cast(Start, batch.inputs)
         times = start.ts.T if start.ts.dim() == 2 else start.ts.expand(len(batch.ids), -1)
-        return Course(batch.ids, times, self(start))
+        with keyed(self.key(batch)):
+            return Course(batch.ids, times, self(start))

@@ -9,6 +9,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import nn
 from torchmetrics import MeanAbsoluteError, MeanSquaredError, MetricCollection
 
+from ..brownian import keyed
 from ..data import Batch, Start
 from ..errors import InputError, ShapeError
 from ..types import Tensor
@@ -83,7 +84,8 @@ class Regress(Regression):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Estimate:
         """The estimate for each sample, with its id."""
-        return Estimate(batch.ids, self(batch.inputs))
+        with keyed(self.key(batch)):
+            return Estimate(batch.ids, self(batch.inputs))
 
 
 def _errors(stage: str) -> MetricCollection:

@@ -7,18 +7,24 @@ from .flows import DiagonalFlow, LinearFlow, MatrixFlow
 from .layered import Layered
 from .ode import ODETerm
 from .partitioned import Partitioned
+from .sde import SDETerm
 from .split import Semilinear, Split
+from .stochastic import Drive, Slope, Stochastic
 
 __all__ = [
     "Compound",
     "DiagonalFlow",
+    "Drive",
     "Layered",
     "LinearFlow",
     "MatrixFlow",
     "ODETerm",
     "Partitioned",
+    "SDETerm",
     "Semilinear",
+    "Slope",
     "Split",
+    "Stochastic",
     "Term",
     "axpy",
     "combine",

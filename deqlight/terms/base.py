@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from ..brownian import Grid
 from ..types import VF, Control, FieldFn, Hook, State, Tensor, Time, Weight
 
 if TYPE_CHECKING:
@@ -50,6 +51,13 @@ class Term(nn.Module, ABC):
     def increment(self, weights: Sequence[Weight], vfs: Sequence[VF], control: Control) -> State:
         """`Σ weight · prod(vf, control)`: an error estimate has this form."""
         return self.advance(self.prod(vfs[0], _scaled(control, weights[0])), weights[1:], vfs[1:], control)
+
+    def drawn(self, y0: State, grid: Grid, area: int) -> Term:
+        """The term for one solve from `y0`, with whatever is drawn once per solve: a Brownian path, masks.
+
+        `area` says what the solver needs to know of the path, see `brownian.Brownian`.
+        """
+        return self
 
     def over(self, t0: Time, t1: Time) -> Term:
         """The term with whatever is constant during the step from `t0` to `t1` chosen: a layer, a mask. Pure."""

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, cast
 
 from torch import nn
 
-from ..types import FieldFn, Hook, Tensor, Time
+from ..brownian import Grid
+from ..types import FieldFn, Hook, State, Tensor, Time
 from .base import Term
 from .ode import ODETerm, OrdinaryTerm
 
@@ -33,6 +34,10 @@ class Compound(OrdinaryTerm):
     def parts(self) -> tuple[Term, ...]:
         """The terms it is made of."""
         return tuple(cast(Term, part) for part in self._modules.values())
+
+    def drawn(self, y0: State, grid: Grid, area: int) -> Self:
+        """All parts for one solve."""
+        return self._with([part.drawn(y0, grid, area) for part in self.parts])
 
     def over(self, t0: Time, t1: Time) -> Self:
         """All parts over the step; layered ones choose their layer."""

@@ -1,0 +1,19 @@
+"""Brownian motion: what it is a function of, and what it did over an interval."""
+
+from .base import LEVY, SPACE_TIME, Brownian, Grid, Increment, Path
+from .increments import Increments
+from .key import Key, Stream, keyed, next_stream
+
+__all__ = [
+    "LEVY",
+    "SPACE_TIME",
+    "Brownian",
+    "Grid",
+    "Increment",
+    "Increments",
+    "Key",
+    "Path",
+    "Stream",
+    "keyed",
+    "next_stream",
+]
