@@ -24,6 +24,7 @@ __all__ = [
     "is_finite",
     "leaves",
     "like",
+    "root",
     "tree_map",
     "tree_tensors",
     "unique",
@@ -63,6 +64,11 @@ def batch_size(y: State) -> int:
 def as_float(t: Time) -> float:
     """The time as a Python float, without a gradient."""
     return float(t.item() if isinstance(t, Tensor) else t)
+
+
+def root(dt: Time) -> Time:
+    """The square root of the length of a step."""
+    return dt.abs().sqrt() if isinstance(dt, Tensor) else abs(dt) ** 0.5
 
 
 def axpy(weight: Weight, x: State, y: State) -> State:

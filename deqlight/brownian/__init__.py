@@ -2,6 +2,7 @@
 
 from .base import LEVY, SPACE_TIME, Brownian, Grid, Increment, Path
 from .increments import Increments
+from .interval import Interval
 from .key import Key, Stream, keyed, next_stream
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "Grid",
     "Increment",
     "Increments",
+    "Interval",
     "Key",
     "Path",
     "Stream",

@@ -11,13 +11,17 @@ from .explicit import RK4, RK38, SSPRK3, Euler, ExplicitRungeKutta, Heun, Midpoi
 from .exponential import ETD1, ETD2, ETDRK4
 from .imex import IMEXEuler, KenCarp4
 from .implicit import ImplicitSolver
+from .milstein import Milstein, MilsteinMethod, StratonovichMilstein
 from .multistep import AB2, Leapfrog, LinearTwoStep, Stormer
 from .reversible import AsynchronousLeapfrog, ReversibleHeun, ReversiblePair
 from .rosenbrock import Rodas4
 from .series import Neumann
+from .srk import SRK
 from .stabilised import RKC
+from .stratonovich import EulerHeun, LogODE
 from .symplectic import Ruth3, SymplecticEuler, Verlet, Yoshida4
 from .tableau import Tableau
+from .weak import Platen
 from .wrappers import StepDoubling
 
 __all__ = [
@@ -36,6 +40,7 @@ __all__ = [
     "RK4",
     "RK38",
     "RKC",
+    "SRK",
     "SSPRK3",
     "AsynchronousLeapfrog",
     "Bosh3",
@@ -43,6 +48,7 @@ __all__ = [
     "Dopri5",
     "Dopri8",
     "Euler",
+    "EulerHeun",
     "ExplicitRungeKutta",
     "GaussLegendre4",
     "GaussLegendre6",
@@ -57,8 +63,12 @@ __all__ = [
     "Kvaerno5",
     "Leapfrog",
     "LinearTwoStep",
+    "LogODE",
     "Midpoint",
+    "Milstein",
+    "MilsteinMethod",
     "Neumann",
+    "Platen",
     "RadauIIA5",
     "Ralston",
     "ReversibleHeun",
@@ -71,6 +81,7 @@ __all__ = [
     "Step",
     "StepDoubling",
     "Stormer",
+    "StratonovichMilstein",
     "SymplecticEuler",
     "Tableau",
     "Trapezoid",

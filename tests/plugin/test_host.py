@@ -39,7 +39,7 @@ FAULTS = {
     "argument": ("@impl\ndef deqlight_solvers(registry): return [Victim]", ["registry", "hookspec"]),
     "too_new": (
         "DEQLIGHT_API = (2, 0)\n@impl\ndef deqlight_solvers(): return [Victim]",
-        ["needs plugin API 2.0", "has 1.0"],
+        ["needs plugin API 2.0", "has 1.1"],
     ),
     "bad_api": (
         "DEQLIGHT_API = 1\n@impl\ndef deqlight_solvers(): return [Victim]",

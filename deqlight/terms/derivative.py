@@ -1,0 +1,63 @@
+"""Station: the right-hand side, its derivative along directions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from ..states import each, leaves
+from ..types import State, Tensor
+
+__all__ = ["along"]
+
+
+def along(
+    fn: Callable[[State], State], y: State, directions: Callable[[State], Sequence[State]]
+) -> tuple[State, list[State]]:
+    """`fn(y)` and its derivatives at `y` along directions, from one call of `fn`; differentiable where grads are on.
+
+    By two passes backwards: the derivative of Jᵀw with respect to w is J, and layers need to know no other way.
+
+    Args:
+        fn: of a state.
+        y: the state.
+        directions: gives the directions, shaped as `y`, from the value of `fn`.
+    """
+    wanted = torch.is_grad_enabled()
+    with torch.inference_mode(False), torch.enable_grad():
+        inputs = each(lambda leaf: _leaf(leaf, wanted), y)
+        value = fn(inputs)
+        ways = directions(value)
+        rates = _pushed(value, inputs, ways, wanted)
+    if wanted:
+        return value, rates
+    return each(torch.detach, value), [each(torch.detach, rate) for rate in rates]
+
+
+def _pushed(value: State, inputs: State, ways: Sequence[State], wanted: bool) -> list[State]:
+    """J times each of the directions."""
+    moving = [out for out in leaves(value) if out.requires_grad]
+    weights = [torch.zeros_like(out, requires_grad=True) for out in moving]
+    if not moving:
+        return [each(torch.zeros_like, value) for _ in ways]
+    options = {"allow_unused": True, "materialize_grads": True}
+    pulled = torch.autograd.grad(moving, leaves(inputs), weights, create_graph=True, **options)
+    rates = []
+    for way in ways:
+        pairs = [(p, d) for p, d in zip(pulled, leaves(way), strict=True) if p.requires_grad]
+        if pairs:
+            sources, arriving = zip(*pairs, strict=True)
+            found = torch.autograd.grad(sources, weights, arriving, create_graph=wanted, retain_graph=True, **options)
+        else:  # the value does not depend on the state
+            found = tuple(torch.zeros_like(out) for out in moving)
+        rest = iter(found)
+        rates.append(each(lambda out, rest=rest: next(rest) if out.requires_grad else torch.zeros_like(out), value))
+    return rates
+
+
+def _leaf(leaf: Tensor, wanted: bool) -> Tensor:
+    """The leaf as something that can be differentiated by, in the graph that it has."""
+    if wanted and leaf.requires_grad:
+        return leaf
+    return (leaf.clone() if leaf.is_inference() else leaf).detach().requires_grad_()
