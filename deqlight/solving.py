@@ -91,6 +91,7 @@ def solve(
     times = read_times(ts, batch_size(y0))
     problem = _sized(Problem(term, solver, y0, times, steps, saveat or SaveAt(), _positive(max_steps), compile=compile))
     problem = _eventful(problem, events, gradient, [other for other, _ in on_failure.seconds()])
+    _check_direction(problem)
     problem = _drawn(problem, [other for other, _ in on_failure.seconds()])
     path = on_failure.run(problem, lambda attempt: gradient.integrate(_guarded(attempt)))
     report(path.stats)
@@ -167,6 +168,16 @@ def _check_noise(term: Stochastic, solver: Solver) -> None:
             f"{name} solves equations in the sense of {info.calculus}, and the term {type(term).__name__} is meant in "
             f"that of {term.calculus}, which is another equation; use a solver for {term.calculus}, or convert the "
             "term, which adds the correction to its drift: Converted(term)"
+        )
+
+
+def _check_direction(problem: Problem) -> None:
+    """Itô's equations are not the same backwards; Stratonovich's are."""
+    term = problem.term
+    if isinstance(term, Stochastic) and term.calculus == "ito" and term.noise != "additive" and (problem.way < 0).any():
+        raise InputError(
+            f"ts run back in time, and {type(term).__name__} is meant in Itô's sense, in which steps back in time "
+            "solve another equation; use Stratonovich's calculus: Converted(term) and a solver for it"
         )
 
 

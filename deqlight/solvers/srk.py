@@ -107,7 +107,7 @@ class SRK(Solver):
     def step(self, term: Term, t0: Time, t1: Time, y0: State, carry: Carry) -> Step:
         """One step."""
         sde, control = cast(Stochastic, term), cast(Drive, term.control(t0, t1))
-        mean = each(lambda u: u / like(control.dt, u), control.u)  # of W over the step
+        mean = each(lambda u: u / like(control.dt, u), cast(State, control.u))  # of W over the step
         if sde.noise == "additive":
             return Step(_additive(sde, t0, t1, y0, control, mean))
         return Step(_diagonal(THIRD_ORDER if self.drift_order == 3 else SECOND_ORDER, sde, t0, t1, y0, control, mean))

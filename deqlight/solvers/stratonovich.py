@@ -21,8 +21,8 @@ class EulerHeun(Solver):
     """Euler's method for the drift, Heun's for the noise: y₁ = y₀ + f h + ½ (g(y₀) + g(y₀ + g ΔW)) ΔW.
 
     Order 1 for ordinary equations; strong order 1 for additive, diagonal and scalar noise, 1/2 for general noise; weak
-    order 1. One evaluation of the drift and two of the diffusion a step. Not to be confused with `Heun`, which evaluates
-    the drift twice, too.
+    order 1. One evaluation of the drift and two of the diffusion a step. Not to be confused with `Heun`, which
+    evaluates the drift twice, too.
 
     Reference: Kloeden & Platen, Numerical Solution of Stochastic Differential Equations, §11.1; Rümelin 1982.
     """

@@ -3,6 +3,7 @@
 from ..states import axpy, combine, like
 from .base import Term
 from .compound import Compound
+from .converted import Converted
 from .flows import DiagonalFlow, LinearFlow, MatrixFlow
 from .layered import Layered
 from .ode import ODETerm
@@ -13,6 +14,7 @@ from .stochastic import Drive, Slope, Stochastic
 
 __all__ = [
     "Compound",
+    "Converted",
     "DiagonalFlow",
     "Drive",
     "Layered",

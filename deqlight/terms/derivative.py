@@ -24,10 +24,11 @@ def along(
         y: the state.
         directions: gives the directions, shaped as `y`, from the value of `fn`.
     """
-    wanted = torch.is_grad_enabled()
+    wanted, own = torch.is_grad_enabled(), not any(leaf.requires_grad for leaf in leaves(y))
     with torch.inference_mode(False), torch.enable_grad():
         inputs = each(lambda leaf: _leaf(leaf, wanted), y)
         value = fn(inputs)
+        wanted = wanted and not (own and _leads_nowhere(value, inputs))
         ways = directions(value)
         rates = _pushed(value, inputs, ways, wanted)
     if wanted:
@@ -54,6 +55,21 @@ def _pushed(value: State, inputs: State, ways: Sequence[State], wanted: bool) ->
         rest = iter(found)
         rates.append(each(lambda out, rest=rest: next(rest) if out.requires_grad else torch.zeros_like(out), value))
     return rates
+
+
+def _leads_nowhere(value: State, inputs: State) -> bool:
+    """Whether a value depends on nothing that needs a gradient but the inputs, which were made for the derivative."""
+    ends = {id(leaf) for leaf in leaves(inputs)}
+    nodes, seen = [out.grad_fn for out in leaves(value)], set[object]()
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable") and id(node.variable) not in ends:
+            return False
+        nodes.extend(parent for parent, _ in node.next_functions)
+    return True
 
 
 def _leaf(leaf: Tensor, wanted: bool) -> Tensor:
