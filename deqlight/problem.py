@@ -18,7 +18,7 @@ from .saveat import SaveAt
 from .solution import Stats
 from .solvers import Solver
 from .states import as_float, batch_size, each, leaves
-from .terms import Term
+from .terms import Stochastic, Term
 from .times import Array, OwnTimes, Places, Times, column
 from .types import Carry, State, Time
 
@@ -59,6 +59,13 @@ class Problem:
         if any(event.effect is not None for event in self.events):
             return True  # they start again, each at a time of its own
         return isinstance(self.ts, OwnTimes) and (self.ts.ragged or bool(self.restarts()))
+
+    @property
+    def error_order(self) -> float:
+        """The power of the step that the error estimate shrinks with; with noise, 1/2 above the strong order."""
+        if isinstance(self.term, Stochastic):
+            return self.solver.info.strong_order[self.term.noise] + 0.5
+        return self.solver.info.error_order or 1
 
     @property
     def ends(self) -> tuple[Time, Time]:

@@ -139,6 +139,12 @@ def _check_adaptive(term: Term, solver: Solver, controller: AdaptiveSteps) -> No
             f"(Dopri5, Heun), wrap it, StepDoubling({name}()), or give it fixed steps: Constant(steps=…) or "
             "Constant(dt=…)"
         )
+    if isinstance(term, Stochastic) and solver.info.strong_order[term.noise] < 1:
+        raise InputError(
+            f"{pace} got the solver {name}, of strong order {solver.info.strong_order[term.noise]:g} for {term.noise} "
+            "noise: with steps chosen by the noise itself, methods below strong order 1 converge to another equation "
+            "(Gaines & Lyons 1997); use one of order 1, such as StepDoubling(Milstein()) or Heun, or fixed steps"
+        )
     if controller.joint:
         return
     if not term.continuous:

@@ -57,14 +57,14 @@ class AdaptiveSteps(Controller):
         """
 
     @abstractmethod
-    def first_steps(self, y0: State, f0: State, order: int, span: Array) -> Array:
+    def first_steps(self, y0: State, f0: State, order: float, span: Array) -> Array:
         """The lengths of the first steps, `(clocks,)`, from the state and field at the start; `span` is the way to go.
 
         NaN where the field is not finite.
         """
 
     @abstractmethod
-    def factors(self, error: Numbers, last: Numbers, before: Numbers, order: int) -> Numbers:
+    def factors(self, error: Numbers, last: Numbers, before: Numbers, order: float) -> Numbers:
         """What to multiply the steps by, from this error and those of the two steps accepted before.
 
         Numbers of every kind: a float, a float64 array `(clocks,)`, or such a tensor; see `numbers.arithmetic`.

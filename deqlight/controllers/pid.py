@@ -111,7 +111,7 @@ class PID(AdaptiveSteps):
         """The error in units of the tolerance, `(clocks,)`."""
         return rms(scaled(error, y0, y1, self.rtol, self.atol), self.joint)
 
-    def first_steps(self, y0: State, f0: State, order: int, span: Array) -> Array:
+    def first_steps(self, y0: State, f0: State, order: float, span: Array) -> Array:
         """The first guess of Hairer, Nørsett & Wanner, without the evaluation that would refine it, `(clocks,)`."""
         size, speed = (np.atleast_1d(self.errors(value, y0, y0).double().cpu().numpy()) for value in (y0, f0))
         if self.first_step is not None:
@@ -121,7 +121,7 @@ class PID(AdaptiveSteps):
         guess = np.minimum(100 * guess, (0.01 / np.maximum(speed, 1e-15)) ** (1 / (order + 1)))
         return np.where(np.isfinite(speed), self._rounded(np.minimum(guess, span)), np.nan)
 
-    def factors(self, error: Numbers, last: Numbers, before: Numbers, order: int) -> Numbers:
+    def factors(self, error: Numbers, last: Numbers, before: Numbers, order: float) -> Numbers:
         """What to multiply the steps by; the smallest factor where the error is not finite."""
         xp = arithmetic(error)
         p, i, d = self.pcoeff / order, self.icoeff / order, self.dcoeff / order

@@ -65,11 +65,11 @@ class Onward(AdaptiveSteps):
         """The controller's."""
         return self.controller.errors(error, y0, y1)
 
-    def first_steps(self, y0: State, f0: State, order: int, span: Array) -> Array:
+    def first_steps(self, y0: State, f0: State, order: float, span: Array) -> Array:
         """As long as given, but no longer than the way; NaN where the field is not finite."""
         own = self.controller.first_steps(y0, f0, order, span)
         return np.where(np.isfinite(own) & (self.lengths > 0), np.minimum(self.lengths, span), own)
 
-    def factors(self, error: Numbers, last: Numbers, before: Numbers, order: int) -> Numbers:
+    def factors(self, error: Numbers, last: Numbers, before: Numbers, order: float) -> Numbers:
         """The controller's."""
         return self.controller.factors(error, last, before, order)

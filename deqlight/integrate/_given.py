@@ -23,10 +23,10 @@ class Given(AdaptiveSteps):
         """0 for a finite state, NaN for another."""
         return torch.where(finite_samples(y1), 0.0, torch.nan)
 
-    def first_steps(self, y0: State, f0: State, order: int, span: Array) -> Array:
+    def first_steps(self, y0: State, f0: State, order: float, span: Array) -> Array:
         """Unbounded: a step ends at the next stop."""
         return np.full(len(span), np.inf)
 
-    def factors(self, error: Numbers, last: Numbers, before: Numbers, order: int) -> Numbers:
+    def factors(self, error: Numbers, last: Numbers, before: Numbers, order: float) -> Numbers:
         """Nothing changes; a step that failed is not tried again."""
         return np.where(np.isnan(error), 0.0, 1.0)

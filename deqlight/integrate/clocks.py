@@ -27,7 +27,7 @@ class Clocks:
         hint: what to say where those do not suffice.
     """
 
-    def __init__(self, stops: Stops, controller: AdaptiveSteps, order: int, max_steps: int, hint: str) -> None:
+    def __init__(self, stops: Stops, controller: AdaptiveSteps, order: float, max_steps: int, hint: str) -> None:
         self.stops, self.controller = stops, controller
         self.limits = Limits(controller.dtmin, max_steps, hint)
         self.rules, n = Rules(controller, order), len(stops.first)

@@ -30,7 +30,7 @@ class Joint:
 
     def __init__(self, problem: Problem, controller: AdaptiveSteps, watch: Watch | None = None) -> None:
         self.problem, self.controller, self.watch = problem, controller, watch
-        self.tally, self.rules = Tally(), Rules(controller, problem.solver.info.error_order or 1)
+        self.tally, self.rules = Tally(), Rules(controller, problem.error_order)
         self.stepper = Stepper(problem, controller, self.tally)
         self.term = self.stepper.term
         self.stops, self.eps = stops_of(problem), torch.finfo(leaves(problem.y0)[0].dtype).eps
@@ -57,7 +57,7 @@ class Joint:
         t0, t1 = self._inside(self.times[0], self.times[1])
         self.outputs.keep(self._slots(0), y)
         with torch.no_grad():  # it measures
-            f0 = self.stepper.counted(self.term).over(t0, t1).vf(t0, y)
+            f0 = self.stepper.counted(self.term).over(t0, t1).rate(t0, y)
         first = self.controller.first_steps(y, f0, self.rules.order, np.array([self.span]))
         if np.isnan(first[0]):
             what = f"the {self.tally.field} is NaN or infinite at the start"

@@ -75,7 +75,7 @@ class Looped:
 
     def __init__(self, problem: Problem, controller: AdaptiveSteps, chunk: int) -> None:
         self.problem, self.controller, self.chunk = problem, controller, chunk
-        self.rules = Rules(controller, problem.solver.info.error_order or 1)
+        self.rules = Rules(controller, problem.error_order)
         self.stops, self.tally = stops_of(problem), Tally()
         self.times: list[float] = self.stops.times.tolist()
         self.device, self.traced = leaves(problem.y0)[0].device, False

@@ -35,9 +35,9 @@ class Measured:
 
     def __init__(self, problem: Problem, controller: AdaptiveSteps, watch: Watch | None = None) -> None:
         self.problem, self.controller, self.tally, self.watch = problem, controller, Tally(), watch
-        stops, info = stops_of(problem), problem.solver.info
+        stops = stops_of(problem)
         hint = stiffness_hint(problem.solver)
-        self.clocks = Clocks(stops, controller, info.error_order or 1, problem.max_steps, hint)
+        self.clocks = Clocks(stops, controller, problem.error_order, problem.max_steps, hint)
         self.stepper = Stepper(problem, controller, self.tally)
         self.outputs = Outputs(problem.y0, stops.size)
         self.restarts = sorted(problem.restarts())
@@ -60,7 +60,7 @@ class Measured:
         clocks = self.clocks
         t0, t1 = self._times(clocks.pace.t, clocks.stops.times[clocks.goal])
         with torch.no_grad():  # it measures; and a NaN among it must not reach the gradient of others
-            f0 = y if isinstance(self.controller, Given) else self.stepper.counted(term).over(t0, t1).vf(t0, y)
+            f0 = y if isinstance(self.controller, Given) else self.stepper.counted(term).over(t0, t1).rate(t0, y)
         clocks.start(self.controller.first_steps(y, f0, clocks.rules.order, clocks.span))
         clocks.nfe += self.tally.calls
         lost = np.isnan(clocks.pace.dt)

@@ -54,7 +54,7 @@ class Rules:
     """
 
     controller: AdaptiveSteps
-    order: int
+    order: float
 
     @property
     def longest(self) -> float:

@@ -158,6 +158,9 @@ class ReversiblePair(ReversibleSolver, nn.Module):
             continuous_field=False,
             reversible=True,
             symplectic=False,
+            calculus=None,  # its steps back are none in Itô's calculus
+            strong_order={},
+            weak_order=None,
             reference="McCallum & Foster 2024, arXiv 2410.11648",
         )
 

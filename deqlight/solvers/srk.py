@@ -37,22 +37,23 @@ class _Tableau:
     b: tuple[tuple[float, ...], ...]
     weights: tuple[float, ...]
     """Of the drift's stages in the solution."""
+    c: tuple[tuple[float, ...], ...]
     d: tuple[tuple[float, ...], ...]
     own: tuple[float, ...]
     """β², of the four stages of the diffusion."""
 
 
 NODES = (0.0, 0.25, 1.0, 0.25)
-C = ((), (0.25,), (1.0, 0.0), (0.0, 0.0, 0.25))
 FIRST, THIRD, FOURTH = (-1.0, 4 / 3, 2 / 3, 0.0), (2.0, -4 / 3, -2 / 3, 0.0), (-2.0, 5 / 3, -2 / 3, 1.0)
-"""Nodes of the diffusion, c_ij, β¹, β³ and β⁴, which both methods share."""
+"""Nodes of the diffusion, β¹, β³ and β⁴, which both methods share."""
 
 SECOND_ORDER = _Tableau(
     times=(0.0, 0.75),
     a=((), (0.75,)),
     b=((), (1.5,)),
     weights=(1 / 3, 2 / 3),
-    d=((), (0.5,), (1.0, 0.0), (-5.0, 3.0, 0.5)),
+    c=((), (0.25,), (1.0,), (0.25,)),  # the third stage of the drift is the first
+    d=((), (0.5,), (-1.0, 0.0), (-5.0, 3.0, 0.5)),
     own=(-1.0, 4 / 3, -1 / 3, 0.0),
 )
 """SRI1 of Rößler 2010, table 5.1, whose drift is of order 2: two evaluations of it."""
@@ -62,6 +63,7 @@ THIRD_ORDER = _Tableau(
     a=((), (1.0,), (0.25, 0.25)),
     b=((), (0.0,), (1.0, 0.5)),
     weights=(1 / 6, 1 / 6, 2 / 3),
+    c=((), (0.25,), (1.0,), (0.0, 0.0, 0.25)),
     d=((), (-0.5,), (1.0, 0.0), (2.0, -1.0, 0.5)),
     own=(1.0, -4 / 3, 1 / 3, 0.0),
 )
@@ -142,7 +144,7 @@ def _diagonal(tableau: _Tableau, sde: Stochastic, t0: Time, t1: Time, y0: State,
                 y = axpy(share, sde.noise_prod(g, mean), y)
             fs.append(sde.drift(t0 + tableau.times[i] * dt, y))
             y1 = axpy(tableau.weights[i] * dt, fs[-1], y1)
-        y = _sum(_sum(y0, dt, C[i], fs), root_dt, tableau.d[i], gs)
+        y = _sum(_sum(y0, dt, tableau.c[i], fs), root_dt, tableau.d[i], gs)
         gs.append(sde.diffusion(t0 + node * dt, y))
         weights = (FIRST[i], tableau.own[i], THIRD[i], FOURTH[i])
         noise = each(lambda w, m, s=weights: _weighted(s, w, m, like(dt, w)), control.w, mean)

@@ -10,7 +10,7 @@ from torch import nn
 
 from ..errors import InputError
 from ..states import each
-from ..terms import Term
+from ..terms import Stochastic, Term
 from ..types import Carry, State, Tensor, Time
 from .base import Inner, Solver, Step
 from .explicit import RK4, Euler, Midpoint
@@ -27,8 +27,9 @@ class StepDoubling(Solver, nn.Module):
 
     The solution is that of the two halves, y₂; with y₁ that of the whole step and p the method's order, the estimate
     of its error is (y₂ − y₁)/(2ᵖ − 1). Order p, or p + 1 with `extrapolate`; the estimate's is p + 1; three times the
-    evaluations of the method. Learnt coefficients of the method are those of half a layer each. Not to be confused
-    with an embedded method, which shares the evaluations of one step, such as `Dopri5`.
+    evaluations of the method. On stochastic terms p is the strong order, and there is no extrapolation. Learnt
+    coefficients of the method are those of half a layer each. Not to be confused with an embedded method, which shares
+    the evaluations of one step, such as `Dopri5`.
 
     Args:
         solver: the method; it must be a one-step method for first-order equations.
@@ -54,6 +55,7 @@ class StepDoubling(Solver, nn.Module):
             stability=None if extrapolate or inner.stability is None else 2 * inner.stability,
             reversible=False,
             symplectic=inner.symplectic and not extrapolate,
+            calculus=None if extrapolate else inner.calculus,
             reference="Richardson 1911; Hairer, Nørsett & Wanner 1993, §II.4",
         )
 
@@ -66,13 +68,18 @@ class StepDoubling(Solver, nn.Module):
 
     def step(self, term: Term, t0: Time, t1: Time, y0: State, carry: Carry) -> Step:
         """The whole step, and both halves; `carry` is the method's."""
-        middle, share = t0 + 0.5 * (t1 - t0), 1.0 / (2**self.solver.info.order - 1)
+        middle, share = t0 + 0.5 * (t1 - t0), 1.0 / (2.0 ** self._order(term) - 1.0)
         whole = self.solver.step(term, t0, t1, y0, carry)
         first = self.solver.step(term, t0, middle, y0, carry)
         second = self.solver.step(term, middle, t1, first.y, first.carry)
         error = each(lambda a, b: (a - b) * share, second.y, whole.y)
         y1 = each(lambda a, b: a + b, second.y, error) if self.extrapolate else second.y
         return Step(y1, second.carry, error, inner=Inner.join((whole.inner, first.inner, second.inner)))
+
+    def _order(self, term: Term) -> float:
+        """The power of the step that the solution's error shrinks with."""
+        info = self.solver.info
+        return info.strong_order[term.noise] if isinstance(term, Stochastic) else info.order
 
     def within(self, rtol: float, atol: float | Tensor) -> Solver:
         """The same around the method for these tolerances."""

@@ -32,6 +32,11 @@ class Term(nn.Module, ABC):
     def vf(self, t: Time, y: State) -> VF:
         """The vector field at time `t` and state `y` `(batch, *state)`; for an ODE shaped as `y`."""
 
+    def rate(self, t: Time, y: State) -> State:
+        """How fast the state moves at time `t` and state `y`, noise apart, shaped as `y`: what a first step is by."""
+        value: State = self.vf(t, y)
+        return value
+
     @abstractmethod
     def control(self, t0: Time, t1: Time) -> Control:
         """What multiplies the field over the step from `t0` to `t1`; for an ODE `t1 - t0`. Pure."""

@@ -79,6 +79,10 @@ class Stochastic(Term):
     def diffusion(self, t: Time, y: State) -> State:
         """The diffusion g alone."""
 
+    def rate(self, t: Time, y: State) -> State:
+        """The drift."""
+        return self.drift(t, y)
+
     def control(self, t0: Time, t1: Time) -> Drive:
         """`(t1 - t0, W(t1) - W(t0))`, with what else the solver asked for.
 
