@@ -1,6 +1,6 @@
 """Brownian motion: what it is a function of, and what it did over an interval."""
 
-from .base import LEVY, SPACE_TIME, Brownian, Grid, Increment, Path
+from .base import LEVY, SPACE_TIME, Brownian, Grid, Increment, Path, Still
 from .increments import Increments
 from .interval import Interval
 from .key import Key, Stream, keyed, next_stream
@@ -15,6 +15,7 @@ __all__ = [
     "Interval",
     "Key",
     "Path",
+    "Still",
     "Stream",
     "keyed",
     "next_stream",

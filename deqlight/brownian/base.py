@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from ..types import State, Tensor, Time
 
-__all__ = ["LEVY", "SPACE_TIME", "Brownian", "Grid", "Increment", "Path"]
+__all__ = ["LEVY", "SPACE_TIME", "Brownian", "Grid", "Increment", "Path", "Still"]
 
 SPACE_TIME, LEVY = 1, 2
 """What a solver needs to know of an interval besides W: the integral over time, or the Lévy area as well."""
@@ -54,6 +54,25 @@ class Path(ABC):
     @abstractmethod
     def rows(self, index: Tensor) -> Path:
         """The path of the samples `index` alone."""
+
+
+class Still(Path):
+    """No motion at all: what an equation sees whose noise is switched off.
+
+    Args:
+        like: any tensor of the noise's dtype and device.
+    """
+
+    def __init__(self, like: Tensor) -> None:
+        self.zero = like.new_zeros(())
+
+    def increment(self, t0: Time, t1: Time) -> Increment:
+        """Zero."""
+        return Increment(self.zero, self.zero)
+
+    def rows(self, index: Tensor) -> Path:
+        """Itself."""
+        return self
 
 
 class Brownian(ABC):

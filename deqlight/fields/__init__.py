@@ -1,9 +1,10 @@
 """Vector fields: modules `(t, y) -> dy/dt`."""
 
+from .branches import Branches
 from .conv import Antisymmetric, ConcatConv, PreActivation
 from .linear import ChannelDecay
 from .norm import GroupNorm2d as GroupNorm2d  # for configs; no field itself, so not in the list of fields
 from .second_order import SecondOrder
 from .vector import MLP
 
-__all__ = ["MLP", "Antisymmetric", "ChannelDecay", "ConcatConv", "PreActivation", "SecondOrder"]
+__all__ = ["MLP", "Antisymmetric", "Branches", "ChannelDecay", "ConcatConv", "PreActivation", "SecondOrder"]

@@ -10,9 +10,8 @@ import torch
 
 from ..brownian import SPACE_TIME
 from ..errors import InputError
-from ..states import axpy, combine, each, like, root
-from ..terms import Stochastic, Term
-from ..terms.stochastic import Drive
+from ..states import axpy, each, like, root
+from ..terms import Drive, Slope, Stochastic, Term
 from ..types import Carry, Noise, State, Tensor, Time
 from .base import Solver, SolverInfo, Step
 
@@ -109,10 +108,9 @@ class SRK(Solver):
     def step(self, term: Term, t0: Time, t1: Time, y0: State, carry: Carry) -> Step:
         """One step."""
         sde, control = cast(Stochastic, term), cast(Drive, term.control(t0, t1))
-        mean = each(lambda u: u / like(control.dt, u), cast(State, control.u))  # of W over the step
         if sde.noise == "additive":
-            return Step(_additive(sde, t0, t1, y0, control, mean))
-        return Step(_diagonal(THIRD_ORDER if self.drift_order == 3 else SECOND_ORDER, sde, t0, t1, y0, control, mean))
+            return Step(_additive(sde, t0, t1, y0, control))
+        return Step(_diagonal(THIRD_ORDER if self.drift_order == 3 else SECOND_ORDER, sde, t0, y0, control))
 
     @classmethod
     def examples(cls) -> Sequence[Self]:
@@ -120,36 +118,54 @@ class SRK(Solver):
         return cls(), cls(drift_order=3)
 
 
-def _additive(sde: Stochastic, t0: Time, t1: Time, y0: State, control: Drive, mean: State) -> State:
+def _additive(sde: Stochastic, t0: Time, t1: Time, y0: State, control: Drive) -> State:
     """SRA1: the drift at both ends of three quarters of the step, the diffusion at both ends of the step."""
-    dt = control.dt
-    start, end = sde.diffusion(t0, y0), sde.diffusion(t1, y0)
-    f0 = sde.drift(t0, y0)
-    y = axpy(1.5, sde.noise_prod(end, mean), axpy(0.75 * dt, f0, y0))
+    dt, start, end = control.dt, sde.vf(t0, y0), sde.diffusion(t1, y0)
+    mean = each(lambda u: u / like(dt, u), cast(State, control.u))  # of W over the step
+    y = sde.advance(y0, [1.0], [Slope(start.f, end)], Drive(0.75 * dt, each(lambda m: 1.5 * m, mean)))
     f1 = sde.drift(t0 + 0.75 * dt, y)
-    y1 = axpy(2 / 3 * dt, f1, axpy(1 / 3 * dt, f0, y0))
-    y1 = each(torch.add, y1, sde.noise_prod(end, each(torch.sub, control.w, mean)))
-    return each(torch.add, y1, sde.noise_prod(start, mean))
+    y1 = sde.advance(y0, [1.0], [start], Drive(1 / 3 * dt, mean))
+    return sde.advance(y1, [1.0], [Slope(f1, end)], Drive(2 / 3 * dt, each(torch.sub, control.w, mean)))
 
 
-def _diagonal(tableau: _Tableau, sde: Stochastic, t0: Time, t1: Time, y0: State, control: Drive, mean: State) -> State:
+def _diagonal(tableau: _Tableau, sde: Stochastic, t0: Time, y0: State, control: Drive) -> State:
     """A step for diagonal and scalar noise; stages are evaluated in turn, the drift's where it has one left."""
-    dt, fs, gs, y1 = control.dt, list[State](), list[State](), y0
-    root_dt = root(dt)
-    for i, node in enumerate(NODES):
+    dt, root_dt, noises = control.dt, root(control.dt), _noises(control)
+    start: Slope = sde.vf(t0, y0)
+    fs, gs = [start.f], [start.g]
+    for i in range(1, 4):
         if i < len(tableau.times):
             y = _sum(y0, dt, tableau.a[i], fs)
-            b = [(share, g) for share, g in zip(tableau.b[i], gs, strict=False) if share]
-            for share, g in b:
-                y = axpy(share, sde.noise_prod(g, mean), y)
+            for share, g in zip(tableau.b[i], gs, strict=True):
+                y = _moved(y, g, (0.0, 0.0, share / dt, 0.0), noises)
             fs.append(sde.drift(t0 + tableau.times[i] * dt, y))
-            y1 = axpy(tableau.weights[i] * dt, fs[-1], y1)
         y = _sum(_sum(y0, dt, tableau.c[i], fs), root_dt, tableau.d[i], gs)
-        gs.append(sde.diffusion(t0 + node * dt, y))
-        weights = (FIRST[i], tableau.own[i], THIRD[i], FOURTH[i])
-        noise = each(lambda w, m, s=weights: _weighted(s, w, m, like(dt, w)), control.w, mean)
-        y1 = each(torch.add, y1, sde.noise_prod(gs[-1], noise))
+        gs.append(sde.diffusion(t0 + NODES[i] * dt, y))
+    y1 = _sum(y0, dt, tableau.weights, fs)
+    for g, first, second, third, fourth in zip(gs, FIRST, tableau.own, THIRD, FOURTH, strict=True):
+        weights = (first - fourth / 3.0, second / (2.0 * root_dt), third / dt, fourth / (6.0 * dt))
+        y1 = _moved(y1, g, weights, noises)
     return y1
+
+
+def _noises(control: Drive) -> tuple[State, ...]:
+    """W, 2I₁₁ = W² − h, U and 6I₁₁₁ + 2hW = W (W² − h), of which stages are multiplied by sums."""
+    w, u = (each(torch.Tensor.contiguous, part) for part in (control.w, cast(State, control.u)))  # they are read often
+    twice = each(lambda x: x.square() - like(control.dt, x), w)
+    return w, twice, u, each(torch.mul, w, twice)
+
+
+def _moved(y: State, g: State, weights: Sequence[Time], noises: Sequence[State]) -> State:
+    """`y + g Σ weight · noise`: of the numbers a step adds up, the fewest passes over memory."""
+    parts = [(weight, noise) for weight, noise in zip(weights, noises, strict=True) if _counts(weight)]
+    if not parts:
+        return y
+    (whole, total), *rest = parts
+    for weight, noise in rest:
+        total = axpy(weight / whole, noise, total)
+    if isinstance(whole, float):
+        return each(lambda a, b, c: torch.addcmul(a, b, c, value=whole), y, g, total)
+    return each(lambda a, b, c: a + like(whole, a) * b * c, y, g, total)
 
 
 def _sum(y: State, factor: Time, weights: Sequence[float], values: Sequence[State]) -> State:
@@ -160,10 +176,5 @@ def _sum(y: State, factor: Time, weights: Sequence[float], values: Sequence[Stat
     return y
 
 
-def _weighted(weights: Sequence[float], w: Tensor, mean: Tensor, dt: Time) -> Tensor:
-    """β¹ W + β² I₁₁/√h + β³ U/h + β⁴ I₁₁₁/h, with I₁₁ = (W² − h)/2 and I₁₁₁ = (W³ − 3hW)/6."""
-    square, root_dt = w.square(), root(dt)
-    terms = (w, (square - dt) / (2.0 * root_dt), mean, (square - 3.0 * dt) * w / (6.0 * dt))
-    chosen = [(weight, term) for weight, term in zip(weights, terms, strict=True) if weight]
-    total = combine([weight for weight, _ in chosen], [term for _, term in chosen])
-    return cast(Tensor, total)
+def _counts(weight: Time) -> bool:
+    return isinstance(weight, Tensor) or weight != 0.0

@@ -4,10 +4,12 @@ from ..states import axpy, combine, like
 from .base import Term
 from .compound import Compound
 from .converted import Converted
+from .diffused import Diffused
 from .flows import DiagonalFlow, LinearFlow, MatrixFlow
 from .layered import Layered
 from .ode import ODETerm
 from .partitioned import Partitioned
+from .perturbed import Perturbed
 from .sde import SDETerm
 from .split import Semilinear, Split
 from .stochastic import Drive, Slope, Stochastic
@@ -16,12 +18,14 @@ __all__ = [
     "Compound",
     "Converted",
     "DiagonalFlow",
+    "Diffused",
     "Drive",
     "Layered",
     "LinearFlow",
     "MatrixFlow",
     "ODETerm",
     "Partitioned",
+    "Perturbed",
     "SDETerm",
     "Semilinear",
     "Slope",

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from torch import nn
 
+from ..brownian import Grid
 from ..states import leaves
 from ..types import FieldFn, State, Time
 from .base import Term
 from .compound import Compound
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["Partitioned"]
 
@@ -28,6 +34,11 @@ class Partitioned(Compound):
 
     def __init__(self, velocity: Term | FieldFn | nn.Module, force: Term | FieldFn | nn.Module) -> None:
         super().__init__(velocity=velocity, force=force)
+
+    def drawn(self, y0: State, grid: Grid, area: int) -> Self:
+        """Both halves for one solve; each sees the half of the state that it is a function of."""
+        q, p = leaves(y0)
+        return self._with([self.velocity.drawn(p, grid, area), self.force.drawn(q, grid, area)])
 
     def vf(self, t: Time, y: State) -> State:
         """Both halves at once: `(dq/dt, dp/dt)`."""
