@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +18,16 @@ from .terms.base import innermost, name_of
 from .terms.matrix import Matrix
 from .types import FieldFn, State, Tensor, Time
 
-__all__ = ["Solution", "Stats", "Tally", "record"]
+__all__ = ["Charge", "Solution", "Stats", "Tally", "record"]
+
+
+class Charge(NamedTuple):
+    """A cost of a solve."""
+
+    name: str
+    weight: float
+    value: Tensor
+    """Of each sample, `(batch,)`."""
 
 
 @dataclass
@@ -32,6 +42,8 @@ class Stats:
     """Steps tried and thrown away."""
     parts: tuple[Stats, ...] = ()
     """Those of the solves that it is put together from, by a policy that solves some samples again."""
+    costs: tuple[Charge, ...] = ()
+    """What it was charged for besides: each with its weight, and `(batch,)` numbers that can be differentiated."""
     backward: int = 0
     """Field evaluations of its own backward pass."""
 
@@ -73,6 +85,11 @@ class Solution:
     failures: tuple[SolverFailure, ...] = ()
     dense: Dense | None = None
     events: tuple[Crossings, ...] = ()
+
+    @property
+    def costs(self) -> dict[str, Tensor]:
+        """What each of the solve's costs came to, by name, `(batch,)`."""
+        return {charge.name: charge.value for charge in self.stats.costs}
 
     @property
     def y1(self) -> State:

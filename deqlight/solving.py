@@ -11,8 +11,10 @@ import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from .brownian import Grid
+from .charging import Bill, billed
 from .compiling import Compile
 from .controllers import AdaptiveSteps, Constant, Controller, FixedSteps
+from .costs import Cost
 from .errors import InputError, ShapeError
 from .events import Event
 from .gradients import Direct, Gradient
@@ -20,11 +22,12 @@ from .integrate import check_compilable, check_continuous, check_events
 from .policies import Policy, Raise
 from .problem import Path, Problem
 from .saveat import SaveAt
-from .solution import Solution, report
+from .solution import Charge, Solution, report
 from .solvers import Solver
 from .states import as_float, batch_size, leaves
 from .terms import Stochastic, Term
 from .terms.guard import Guard
+from .terms.suited import check_noise
 from .times import Asked, OwnTimes, read_times
 from .types import State, Tensor, Time
 
@@ -49,6 +52,7 @@ def solve(
     max_steps: int = 4096,
     on_failure: Policy = Raise(),  # noqa: B008  a frozen value
     events: Sequence[Event] = (),
+    costs: Sequence[Cost] = (),
     compile: Compile | None = None,  # noqa: A002  as torch names it
 ) -> Solution:
     """Integrate `term` from `y0` at `ts[0]` and return the states at `ts`.
@@ -65,6 +69,7 @@ def solve(
         max_steps: most steps a sample may take, tried ones included.
         on_failure: what becomes of samples that fail, and of the others: `Raise`, `Freeze`, `Fallback(solver)`.
         compile: run the steps as compiled graphs; None runs them eagerly.
+        costs: what to charge for, sample by sample; those of weight 0 are left out. The solution is that without.
         events: what to look for on the way; behind a terminal event a sample's states are NaN.
 
     Returns:
@@ -92,8 +97,11 @@ def solve(
     problem = _sized(Problem(term, solver, y0, times, steps, saveat or SaveAt(), _positive(max_steps), compile=compile))
     problem = _eventful(problem, events, gradient, [other for other, _ in on_failure.seconds()])
     _check_direction(problem)
-    problem = _drawn(problem, [other for other, _ in on_failure.seconds()])
-    path = on_failure.run(problem, lambda attempt: gradient.integrate(_guarded(attempt)))
+    bill = Bill(billed(costs), problem, gradient, on_failure)
+    problem = _drawn(bill.charged(), [other for other, _ in on_failure.seconds()])
+    path = on_failure.run(problem, lambda attempt: bill.integrate(gradient, _guarded(attempt)))
+    path, charges = bill.settled(path)
+    path.stats.costs = tuple(Charge(cost.name, cost.weight, charges[cost.name]) for cost in bill.order)
     report(path.stats)
     return _solution(problem, path, ts)
 
@@ -282,7 +290,11 @@ def _drawn(problem: Problem, others: Sequence[Solver]) -> Problem:
             return [as_float(t) for t in problem.grid()[0]]
         return [t for own in problem.lists() for t in (own[0], own[-1])]
 
-    return replace(problem, term=problem.term.drawn(problem.y0, Grid(read, fixed), area))
+    grid = Grid(read, fixed)
+    drawn = problem.term.drawn(problem.y0, grid, area)
+    relied = any("general" not in solver.info.strong_order for solver in (problem.solver, *others))
+    check_noise(problem.term, drawn, problem.y0, grid, relied)
+    return replace(problem, term=drawn)
 
 
 def _guarded(problem: Problem) -> Problem:

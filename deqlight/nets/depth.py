@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Sequence
-from functools import reduce
 from typing import cast
 
 from torch import nn
@@ -12,6 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..compiling import Compile
 from ..controllers import Controller, FixedSteps
+from ..costs import Cost
 from ..errors import InputError, StatisticsWarning
 from ..gradients import Direct, Gradient
 from ..policies import Policy, Raise
@@ -21,7 +21,7 @@ from ..solvers import Solver
 from ..solving import check_compatible, solve
 from ..terms import Partitioned
 from ..types import Tensor
-from .stage import Stage
+from .stage import Stage, regularize
 
 __all__ = ["DepthNet"]
 
@@ -41,6 +41,7 @@ class DepthNet(nn.Module):
             as deep with half the step; `PID` chooses the steps of continuous stages.
         gradient: how gradients go through the stages.
         regularizers: changes of every stage's equation in training, such as `StochasticDepth`, made in order.
+        costs: what every stage's solve is charged for in training, such as `Kinetic`; tasks add it to the loss.
         max_steps: most steps that a sample may take in a stage.
         on_failure: what becomes of samples whose solve fails; `Freeze` makes their output NaN.
         compile: run the steps of solves as compiled graphs; None runs them eagerly.
@@ -61,6 +62,7 @@ class DepthNet(nn.Module):
         controller: Controller | None = None,
         gradient: Gradient = Direct(),  # noqa: B008  a frozen value
         regularizers: Sequence[Regularizer] = (),
+        costs: Sequence[Cost] = (),
         max_steps: int = 4096,
         on_failure: Policy = Raise(),  # noqa: B008  a frozen value
         compile: Compile | None = None,  # noqa: A002  as torch names it
@@ -70,9 +72,9 @@ class DepthNet(nn.Module):
             raise InputError("DepthNet got no stages; it needs at least one")
         self.stem, self.stages, self.head = stem, nn.ModuleList(stages), head
         self.controller, self.gradient, self.max_steps = controller, gradient, max_steps
-        self.on_failure, self.compiled = on_failure, compile
+        self.on_failure, self.compiled, self.costs = on_failure, compile, tuple(costs)
         for stage in stages:
-            stage.term = reduce(lambda term, regularizer: regularizer.wrap(term), regularizers, stage.term)
+            regularize(stage, regularizers)
             check_compatible(stage.term, solver, controller, gradient)
             _check_statistics(stage, solver, controller)
         self.solvers = [solver.bind(_steps(stage, controller), stage.channels) for stage in stages]
@@ -94,6 +96,7 @@ class DepthNet(nn.Module):
                 saveat=FINAL,
                 max_steps=self.max_steps,
                 on_failure=self.on_failure,
+                costs=self.costs if self.training else (),
                 compile=self.compiled,
             )
             x = stage.leave(solution.y1)

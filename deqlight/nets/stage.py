@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from torch import nn
 
 from ..errors import InputError, ShapeError
+from ..regularizers import Regularizer
 from ..terms import Layered, ODETerm, Partitioned, Semilinear, Term
 from ..types import State, Tensor
 from .lift import Identity, Lift, Split
 
-__all__ = ["ContinuousStage", "LayeredStage", "PartitionedStage", "SemilinearStage", "Stage"]
+__all__ = ["ContinuousStage", "LayeredStage", "PartitionedStage", "SemilinearStage", "Stage", "regularize"]
 
 Block = Callable[[int], nn.Module]
 """Makes a vector field for a number of channels."""
@@ -129,6 +130,12 @@ class ContinuousStage(Stage):
     ) -> None:
         lift = lift or Identity()
         super().__init__(ODETerm(field(lift.width(channels))), (0.0, time), channels, lift, entry)
+
+
+def regularize(stage: Stage, regularizers: Sequence[Regularizer]) -> None:
+    """Change the stage's equation by each of the regularisers, in order."""
+    for regularizer in regularizers:
+        stage.term = regularizer.wrap(stage.term)
 
 
 def _layered(block: Block, channels: int, depth: int) -> Layered:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import nn
 
 from ..compiling import Compile
 from ..controllers import Controller
+from ..costs import Cost
 from ..gradients import Direct, Gradient
 from ..policies import Policy, Raise
+from ..regularizers import Regularizer
 from ..saveat import SaveAt
 from ..solvers import Solver
 from ..solving import check_compatible, solve
 from ..states import each
 from ..types import Tensor
 from .lift import Lift
-from .stage import Block, ContinuousStage
+from .stage import Block, ContinuousStage, regularize
 
 __all__ = ["Trajectory"]
 
@@ -34,6 +38,8 @@ class Trajectory(nn.Module):
         stem: from the input to features `(batch, channels, …)`; None takes the input as it is.
         head: from features to the output, at each time alike; None gives the features.
         gradient: how gradients go through the solve.
+        regularizers: changes of the equation in training, such as `Steer`, made in order.
+        costs: what the solve is charged for in training, such as `Kinetic`; tasks add it to the loss.
         dense: read the states off the solver's dense output: measured steps are then as long as the tolerance allows,
             however dense the times, and those states as exact as the polynomials are.
         max_steps: most steps that a sample may take.
@@ -56,6 +62,8 @@ class Trajectory(nn.Module):
         stem: nn.Module | None = None,
         head: nn.Module | None = None,
         gradient: Gradient = Direct(),  # noqa: B008  a frozen value
+        regularizers: Sequence[Regularizer] = (),
+        costs: Sequence[Cost] = (),
         dense: bool = False,
         max_steps: int = 4096,
         on_failure: Policy = Raise(),  # noqa: B008  a frozen value
@@ -66,7 +74,8 @@ class Trajectory(nn.Module):
         self.head = head or nn.Identity()
         self.solver, self.controller, self.gradient = solver, controller, gradient
         self.saveat, self.max_steps = SaveAt(dense=dense), max_steps
-        self.on_failure, self.compiled = on_failure, compile
+        self.on_failure, self.compiled, self.costs = on_failure, compile, tuple(costs)
+        regularize(self.stage, regularizers)
         check_compatible(self.stage.term, solver, controller, gradient)
 
     def forward(self, x: Tensor, ts: Tensor) -> Tensor:
@@ -86,6 +95,7 @@ class Trajectory(nn.Module):
             saveat=self.saveat,
             max_steps=self.max_steps,
             on_failure=self.on_failure,
+            costs=self.costs if self.training else (),
             compile=self.compiled,
         )
         states = each(lambda leaf: leaf.flatten(0, 1), solution.ys)  # (time · batch, channels, …)

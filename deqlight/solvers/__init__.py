@@ -11,7 +11,7 @@ from .explicit import RK4, RK38, SSPRK3, Euler, ExplicitRungeKutta, Heun, Midpoi
 from .exponential import ETD1, ETD2, ETDRK4
 from .imex import IMEXEuler, KenCarp4
 from .implicit import ImplicitSolver
-from .milstein import Milstein, MilsteinMethod, StratonovichMilstein
+from .milstein import Milstein, StratonovichMilstein
 from .multistep import AB2, Leapfrog, LinearTwoStep, Stormer
 from .reversible import AsynchronousLeapfrog, ReversibleHeun, ReversiblePair
 from .rosenbrock import Rodas4
@@ -66,7 +66,6 @@ __all__ = [
     "LogODE",
     "Midpoint",
     "Milstein",
-    "MilsteinMethod",
     "Neumann",
     "Platen",
     "RadauIIA5",

@@ -8,9 +8,8 @@ import torch
 
 from ..brownian import LEVY
 from ..states import axpy, each, leaves
-from ..terms import Slope, Stochastic, Term
+from ..terms import Drive, Slope, Stochastic, Term
 from ..terms.derivative import along
-from ..terms.stochastic import Drive
 from ..types import Carry, State, Tensor, Time
 from .base import COMMUTATIVE, Solver, SolverInfo, Step
 

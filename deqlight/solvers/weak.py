@@ -7,8 +7,7 @@ from typing import cast
 import torch
 
 from ..states import axpy, each, like, root
-from ..terms import Slope, Stochastic, Term
-from ..terms.stochastic import Drive
+from ..terms import Drive, Slope, Stochastic, Term
 from ..types import Carry, State, Time
 from .base import Solver, SolverInfo, Step
 from .milstein import ORDER_ONE

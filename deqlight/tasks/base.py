@@ -33,7 +33,8 @@ class Task(L.LightningModule, ABC):
 
     Logged per epoch, over all ranks: `train/loss` and what the task watches, `val/` and `test/` `loss` and the task's
     metrics, and `nfe/forward`, `nfe/backward`: field evaluations per sample and batch, summed over the network's
-    solves. `train/loss_step` is the loss of single batches on the first rank.
+    solves; `cost/NAME`, what these were charged for, which the training loss contains with its weight.
+    `train/loss_step` is the loss of single batches on the first rank.
 
     Args:
         net: the network.
@@ -79,7 +80,7 @@ class Task(L.LightningModule, ABC):
         """The loss of one batch."""
         with keyed(self.key(batch)), record() as self._solves:
             outputs = self(batch.inputs)
-        loss = self.loss(outputs, batch.targets)
+        loss = self.loss(outputs, batch.targets) + self._charge(batch)
         self.log("train/loss_step", loss.detach(), prog_bar=True)
         watched = self.watch(outputs.detach(), batch.targets)
         self._count({"train/loss": loss.detach(), **watched, "nfe/forward": self._nfe()}, batch)
@@ -92,7 +93,7 @@ class Task(L.LightningModule, ABC):
 
     def on_train_epoch_end(self) -> None:
         """Log the means of the epoch: once, for a call of `log` in each step costs as much as ten additions."""
-        self._log_means(self._train)
+        self._log_means((*self._train, *(name for name in self.means if name.startswith("cost/"))))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Score one batch of the validation part."""
@@ -157,6 +158,18 @@ class Task(L.LightningModule, ABC):
         self._count({f"{stage}/loss": self.loss(outputs, batch.targets)}, batch)
         self.score(metrics, outputs, batch.targets)
         self.log_dict(metrics, batch_size=len(batch.ids))
+
+    def _charge(self, batch: Batch) -> Tensor | float:
+        """What the solves of the last forward pass were charged for, weighted; the mean over the batch."""
+        charges = [charge for stats in self._solves for charge in stats.costs]
+        sums = {charge.name: torch.zeros((), device=self.device) for charge in charges}
+        for charge in charges:
+            sums[charge.name] += charge.value.detach().mean()
+        for name in sums:
+            if f"cost/{name}" not in self.means:
+                self.means[f"cost/{name}"] = Mean().to(self.device)
+        self._count({f"cost/{name}": value for name, value in sums.items()}, batch)
+        return sum(charge.weight * charge.value.mean() for charge in charges)
 
     def _nfe(self) -> float:
         """Field evaluations per sample, summed over the solves of the last forward pass."""
