@@ -43,7 +43,8 @@ class Bill:
         self.stepwise = [cost for cost in costs if isinstance(cost, StepCost)]
         self.weights = [cost for cost in costs if isinstance(cost, WeightCost)]
         self.order, self.bare, self.single = costs, problem, not isinstance(problem.y0, tuple)
-        _check(costs, problem)
+        if costs:
+            _check(costs, problem)
         if self.running:
             _check_running(self.running[0], problem)
         if self.stepwise:
@@ -79,9 +80,9 @@ class Bill:
                 self._charges[cost.name] = self._last(leaf)[:, 0]
             rest = parts[:-count]
             path = replace(path, ys=rest[0] if self.single else rest)
-        batch, ts = batch_size(self.bare.y0), [t for own in self.bare.lists() for t in own]
         for charge in self.weights:
-            self._charges[charge.name] = charge.of(self.bare.term, ts).expand(batch)
+            ts = [t for own in self.bare.lists() for t in own]
+            self._charges[charge.name] = charge.of(self.bare.term, ts).expand(batch_size(self.bare.y0))
         return path, {cost.name: self._charges[cost.name] for cost in self.order}
 
     def _last(self, leaf: Tensor) -> Tensor:

@@ -97,7 +97,7 @@ def solve(
     problem = _sized(Problem(term, solver, y0, times, steps, saveat or SaveAt(), _positive(max_steps), compile=compile))
     problem = _eventful(problem, events, gradient, [other for other, _ in on_failure.seconds()])
     _check_direction(problem)
-    bill = Bill(billed(costs), problem, gradient, on_failure)
+    bill = Bill(billed(costs) if costs else [], problem, gradient, on_failure)
     problem = _drawn(bill.charged(), [other for other, _ in on_failure.seconds()])
     path = on_failure.run(problem, lambda attempt: bill.integrate(gradient, _guarded(attempt)))
     path, charges = bill.settled(path)
@@ -293,7 +293,8 @@ def _drawn(problem: Problem, others: Sequence[Solver]) -> Problem:
     grid = Grid(read, fixed)
     drawn = problem.term.drawn(problem.y0, grid, area)
     relied = any("general" not in solver.info.strong_order for solver in (problem.solver, *others))
-    check_noise(problem.term, drawn, problem.y0, grid, relied)
+    if drawn is not problem.term:  # a term that comes with its path is taken at its word
+        check_noise(problem.term, drawn, problem.y0, grid, relied)
     return replace(problem, term=drawn)
 
 

@@ -7,6 +7,9 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
+import torch
+
+from ..states import each
 from ..types import State, Tensor, Time
 
 __all__ = ["LEVY", "SPACE_TIME", "Brownian", "Grid", "Increment", "Path", "Still"]
@@ -60,19 +63,19 @@ class Still(Path):
     """No motion at all: what an equation sees whose noise is switched off.
 
     Args:
-        like: any tensor of the noise's dtype and device.
+        like: a state of the shapes of the noise, `(batch, *noise)`.
     """
 
-    def __init__(self, like: Tensor) -> None:
-        self.zero = like.new_zeros(())
+    def __init__(self, like: State) -> None:
+        self.zero = each(torch.zeros_like, like)
 
     def increment(self, t0: Time, t1: Time) -> Increment:
         """Zero."""
         return Increment(self.zero, self.zero)
 
     def rows(self, index: Tensor) -> Path:
-        """Itself."""
-        return self
+        """None for fewer."""
+        return Still(each(lambda leaf: leaf[index], self.zero))
 
 
 class Brownian(ABC):

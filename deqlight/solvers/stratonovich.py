@@ -78,8 +78,9 @@ class LogODE(Solver):
 
         def directions(g: State) -> list[State]:
             """The columns of g a, in each of which the column of g is differentiated."""
-            matrix = leaves(g)[0].flatten(1, -2)  # (batch, state, channels)
-            turned = torch.bmm(matrix, area).reshape(leaves(g)[0].shape)
+            whole = leaves(g)[0]
+            matrix = whole.reshape(len(whole), whole.shape[1:-1].numel(), whole.shape[-1])  # (batch, state, channels)
+            turned = torch.bmm(matrix, area).reshape(whole.shape)
             return list(turned.unbind(-1))
 
         g, rates = along(lambda z: sde.diffusion(middle, z), y, directions)

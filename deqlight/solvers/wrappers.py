@@ -56,6 +56,8 @@ class StepDoubling(Solver, nn.Module):
             reversible=False,
             symplectic=inner.symplectic and not extrapolate,
             calculus=None if extrapolate else inner.calculus,
+            strong_order={} if extrapolate else inner.strong_order,
+            weak_order=None,
             reference="Richardson 1911; Hairer, Nørsett & Wanner 1993, §II.4",
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from ..brownian import Grid, Still
-from ..states import as_float, leaves
+from ..states import as_float
 from ..types import Hook, State, Tensor, Time
 from .base import Term
 from .noisy import Source, evaluated_by
@@ -52,7 +52,7 @@ class Diffused(Stochastic):
         """The equation with its Brownian motion drawn for one solve; in evaluation nothing moves."""
         times, modules = tuple(sorted(grid.times)), {"inner": self.inner.drawn(y0, grid, area)}
         if not (self.training or self.source.at_test):
-            return self._replace(_modules=modules, path=Still(leaves(y0)[0]), grid=times, calm=True, share=0.0)
+            return self._replace(_modules=modules, path=Still(self.noise_like(y0)), grid=times, calm=True, share=0.0)
         return super().drawn(y0, grid, area)._replace(_modules=modules, grid=times)
 
     def over(self, t0: Time, t1: Time) -> Self:

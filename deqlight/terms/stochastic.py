@@ -100,7 +100,7 @@ class Stochastic(Term):
         if self.channels is None:
             return each(torch.mul, g, w)
         matrix, vector = leaves(g)[0], leaves(w)[0]
-        rows = matrix.reshape(matrix.shape[0], -1, matrix.shape[-1])  # (batch, state, channels)
+        rows = matrix.reshape(len(matrix), matrix.shape[1:-1].numel(), matrix.shape[-1])  # (batch, state, channels)
         return torch.bmm(rows, vector[..., None]).reshape(matrix.shape[:-1])
 
     def prod(self, vf: Slope, control: Drive) -> State:

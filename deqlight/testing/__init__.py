@@ -14,6 +14,7 @@ from .manners import (
     nan_failure,
     sharing_gap,
 )
+from .noise import calculus_gap, strong_order, weak_order
 from .order import dense_gap, dense_order, error_order, error_ratio, layer_order, observed_order, stiff_order
 from .problems import Problem, problem_for
 from .report import Report, Row
@@ -57,6 +58,7 @@ __all__ = [
     "backward_evaluations",
     "batch_gap",
     "batch_norm_gap",
+    "calculus_gap",
     "changed_gap",
     "changed_kinds",
     "check_ddp",
@@ -105,6 +107,7 @@ __all__ = [
     "stability_interval",
     "stiff_order",
     "stray_gradients",
+    "strong_order",
     "symplectic_defect",
     "term_gap",
     "trained_by_two",
@@ -112,4 +115,5 @@ __all__ = [
     "undeclared_gap",
     "undo_gap",
     "unwatched",
+    "weak_order",
 ]

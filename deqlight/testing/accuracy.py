@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 
 from ..solvers import Solver
-from ..terms import ODETerm, Term
+from ..terms import ODETerm, Stochastic, Term
 from .finding import EXACT, Finding, Measurement, close, gap
 from .order import dense_gap, dense_order, error_order, error_ratio, layer_order, observed_order, stiff_order
 from .probes import circling
@@ -152,9 +152,14 @@ def _is(claimed: float, measured: float, within: float) -> bool:
     return abs(measured - claimed) <= within
 
 
+def _runs_backward(solver: Solver) -> bool:
+    """Whether it makes sense backwards: Itô's equations do not."""
+    return not (Stochastic in solver.info.terms and solver.info.calculus == "ito")
+
+
 ACCURACY = (
     Measurement("order", lambda s: True, _order),
-    Measurement("order, reversed time", lambda s: True, _order_backward),
+    Measurement("order, reversed time", _runs_backward, _order_backward),
     Measurement("order, uneven steps", lambda s: not s.info.uniform_steps, _order_uneven),
     Measurement("order over layers", lambda s: s.info.continuous_field and s.info.order > 1, _order_layers),
     Measurement("order, stiff", lambda s: s.info.stiff_order is not None, _order_stiff),

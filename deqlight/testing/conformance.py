@@ -13,6 +13,7 @@ from .claim import Claim, unmade
 from .conduct import CONDUCT
 from .finding import Finding, Measurement
 from .methods import METHODS
+from .noise_claims import NOISE
 from .report import Report
 from .sanity import nonsense
 from .trial import converted
@@ -59,5 +60,5 @@ def _info(solver: Solver) -> Finding:
 
 INFO = Measurement("info", lambda solver: True, _info)
 
-MEASUREMENTS = (INFO, *ACCURACY, *METHODS, *CONDUCT)
+MEASUREMENTS = (INFO, *ACCURACY, *METHODS, *NOISE, *CONDUCT)
 """Everything that can be claimed."""

@@ -11,8 +11,9 @@ from ..saveat import SaveAt
 from ..solvers import Solver
 from ..solving import solve
 from ..states import each, leaves
-from ..terms import DiagonalFlow, ODETerm, Partitioned, Semilinear, Split, Term
+from ..terms import DiagonalFlow, ODETerm, Partitioned, Semilinear, Split, Stochastic, Term
 from ..types import State, Time
+from .equations import quiet
 from .problems import by_kind
 from .trial import converted, stepped
 
@@ -27,32 +28,41 @@ SHAPES = ((), (3,), (2, 3, 4, 5), (0, 2))
 @torch.no_grad()
 def changed_kinds(solver: Solver) -> list[str]:
     """The states whose type, dtype, shape or device a short solve changes, in words; none, if all is well."""
-    term = by_kind(solver.info, TERMS)
     changed = [
-        f"{_told(y0)} became {_told(y1)}"
-        for y0 in _states(solver)
-        if _told(y1 := _solved(solver, term, y0)) != _told(y0)
+        f"{_told(y0)} became {_told(y1)}" for y0 in _states(solver) if _told(y1 := _solved(solver, y0)) != _told(y0)
     ]
     if solver.info.nfe_step is not None:  # on the meta device, which has no numbers: tensors made elsewhere show
         (y0,) = _shaped(solver, (3, 2), dtype=torch.float64, device="meta")
-        y1 = stepped(solver, term, y0, GRID).y
+        y1 = stepped(solver, _term(solver, y0), y0, GRID).y
         changed += [f"{_told(y0)} became {_told(y1)}"] if _told(y1) != _told(y0) else []
     return changed
 
 
 def _states(solver: Solver) -> Iterator[State]:
-    for shape in SHAPES:
+    for shape in SHAPES if not _takes_matrices(solver) else SHAPES[1:]:
         yield from _shaped(solver, shape, dtype=torch.float32)
     yield from _shaped(solver, (3, 2), dtype=torch.float64)
     if torch.accelerator.is_available():
         yield from _shaped(solver, (3, 2), dtype=torch.float32, device=torch.accelerator.current_accelerator())
-    if not {Partitioned, Semilinear} & set(solver.info.terms):  # their parts are of one shape, or one part alone
+    if not (
+        {Partitioned, Semilinear} & set(solver.info.terms) or _takes_matrices(solver)
+    ):  # their parts are of one shape, or one part alone
         yield torch.full((3, 2), 0.5, dtype=torch.float32), torch.full((3, 4, 1), 0.5, dtype=torch.float64)
 
 
-def _solved(solver: Solver, term: Term, y0: State) -> State:
+def _solved(solver: Solver, y0: State) -> State:
     own = converted(solver, leaves(y0)[0].dtype)
-    return solve(term, y0, GRID, solver=own, saveat=SaveAt(final=True)).y1
+    return solve(_term(solver, y0), y0, GRID, solver=own, saveat=SaveAt(final=True)).y1
+
+
+def _term(solver: Solver, y0: State) -> Term:
+    term = by_kind(solver.info, TERMS)
+    return quiet(term, solver.info, y0) if Stochastic in solver.info.terms else term
+
+
+def _takes_matrices(solver: Solver) -> bool:
+    """Whether its noise has a matrix for one tensor with a batch, and no other."""
+    return Stochastic in solver.info.terms and "diagonal" not in solver.info.strong_order
 
 
 def _shaped(solver: Solver, shape: Sequence[int], **kind: Any) -> Iterator[State]:

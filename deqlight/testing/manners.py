@@ -112,7 +112,7 @@ def nan_failure(solver: Solver) -> str:
         calls += 1
         if calls > PATIENCE:
             raise ConformanceError(f"still going after {PATIENCE} calls of the field")
-        return each(lambda leaf: torch.full_like(leaf, torch.nan), y)
+        return each(lambda leaf: torch.full_like(leaf, torch.nan), field(t, y))
 
     try:
         run(solver, replace(problem, term=problem.term.wrap(nan)), even_grid(problem, GRID))

@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from ..solvers import SolverInfo
-from ..terms import DiagonalFlow, Layered, ODETerm, Partitioned, Semilinear, Split, Term
+from ..terms import DiagonalFlow, Layered, ODETerm, Partitioned, Semilinear, Split, Stochastic, Term
 from ..types import State, Tensor
+from .equations import quiet
 from .problems import by_kind
 
 __all__ = ["network"]
@@ -24,6 +25,8 @@ def network(info: SolverInfo, layers: int) -> tuple[Term, State]:
     kind = _Spring if info.derivative == 2 else _Rotation
     halves = tuple(Layered(kind(generator) for _ in range(layers)) for _ in range(2))
     term = by_kind(info, STACKS)(*halves)
+    if Stochastic in info.terms:
+        return quiet(term, info, y0), y0
     return term, (y0, y0.flip(1).clone()) if isinstance(term, Partitioned) else y0
 
 

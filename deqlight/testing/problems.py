@@ -16,8 +16,9 @@ import torch
 from ..errors import InputError
 from ..solvers import SolverInfo
 from ..states import each, leaves
-from ..terms import DiagonalFlow, ODETerm, Partitioned, Semilinear, Split, Term
+from ..terms import DiagonalFlow, ODETerm, Partitioned, Semilinear, Split, Stochastic, Term
 from ..types import State, Tensor, Time
+from .equations import quiet
 
 __all__ = [
     "Forced",
@@ -152,7 +153,8 @@ def problem_for(info: SolverInfo, dtype: torch.dtype = torch.float64) -> Problem
     """The smooth problem of the kind that a solver says it integrates."""
     make = second_order if info.derivative == 2 else by_kind(info, SMOOTH)
     low = info.order <= len(SPANS)
-    return make(dtype, *((SPANS[info.order - 1], 1.0) if low else (HIGH_SPAN, HIGH_SCALE)))
+    problem = make(dtype, *((SPANS[info.order - 1], 1.0) if low else (HIGH_SPAN, HIGH_SCALE)))
+    return replace(problem, term=quiet(problem.term, info, problem.y0)) if Stochastic in info.terms else problem
 
 
 def by_kind(info: SolverInfo, table: Mapping[type, V]) -> V:
@@ -162,6 +164,8 @@ def by_kind(info: SolverInfo, table: Mapping[type, V]) -> V:
         InputError: if there is none.
     """
     for kind in info.terms:
+        if kind is Stochastic and Term in table:  # it gets such a term with noise that is zero, see `quiet`
+            return table[Term]
         if kind in table:
             return table[kind]
     got, known = (", ".join(kind.__name__ for kind in kinds) for kinds in (info.terms, table))
