@@ -42,6 +42,7 @@ _PACKAGES = (
     "data",
     "fields",
     "gradients",
+    "metrics",
     "nets",
     "plugin",
     "policies",

@@ -3,7 +3,7 @@
 from .base import LEVY, SPACE_TIME, Brownian, Grid, Increment, Path, Still
 from .increments import Increments
 from .interval import Interval
-from .key import Key, Stream, keyed, next_stream
+from .key import Key, Stream, keyed, next_stream, redrawn
 
 __all__ = [
     "LEVY",
@@ -19,4 +19,5 @@ __all__ = [
     "Stream",
     "keyed",
     "next_stream",
+    "redrawn",
 ]

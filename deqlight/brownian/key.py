@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any, Literal, TypeAlias
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..errors import InputError, ShapeError
 from ..types import Tensor
 
-__all__ = ["Key", "Per", "Stream", "keyed", "next_stream"]
+__all__ = ["Key", "Per", "Stream", "keyed", "next_stream", "redrawn"]
 
 Per: TypeAlias = Literal["sample", "rank"]
 """Whose a key is: each sample's, whatever its batch, or that of all samples of a process together, at less cost."""
@@ -131,6 +131,19 @@ def keyed(key: Key) -> Iterator[None]:
         yield
     finally:
         _keys.pop()
+
+
+@contextmanager
+def redrawn(draw: int) -> Iterator[None]:
+    """Draw all noise inside the block by the key in force, as its draw number `draw`: another path of each sample.
+
+    The first solve inside gets the first stream again. Outside of `keyed` all draws differ as it is.
+    """
+    if not _keys:
+        yield
+        return
+    with keyed(replace(_keys[-1].key, draw=draw)):
+        yield
 
 
 def next_stream(per: Per = "sample", seed: int | None = None) -> Stream:

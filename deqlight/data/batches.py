@@ -9,10 +9,11 @@ import numpy as np
 import torch
 
 from ..errors import InputError
+from ..metrics import OUTSIDE
 from ..types import Tensor
 from .shift import RandomShift
 
-__all__ = ["Batch", "Dataset", "Loader", "Order", "Series", "Start", "Tensors"]
+__all__ = ["Batch", "Dataset", "Loader", "Order", "Series", "Start", "Tensors", "labelled"]
 
 ORDER, AUGMENT = 0, 1  # separate random streams: turning augmentation on does not change the order
 
@@ -32,9 +33,17 @@ class Batch(NamedTuple):
     inputs: Tensor | Start
     """`(batch, *sample)`; for a forecast, a start and times."""
     targets: Tensor
-    """`(batch, *target)`; class numbers `(batch,)` for classification, `(batch, time, *state)` for a forecast."""
+    """`(batch, *target)`; class numbers `(batch,)` for classification, `(batch, time, *state)` for a forecast.
+
+    The class number `OUTSIDE` says that a sample belongs to no class.
+    """
     ids: Tensor
     """The position of each sample in the data set, `(batch,)`: it keys a sample's noise, whatever its batch mates."""
+
+
+def labelled(targets: Tensor) -> Tensor | int:
+    """How many samples with these targets have one: all but those whose class is `OUTSIDE`."""
+    return len(targets) if targets.is_floating_point() else (targets != OUTSIDE).sum()
 
 
 class Dataset(Protocol):

@@ -2,9 +2,21 @@
 
 from .branches import Branches
 from .conv import Antisymmetric, ConcatConv, PreActivation
+from .diffusion import AdditiveDiffusion, MatrixDiffusion, MultiplicativeDiffusion
 from .linear import ChannelDecay
 from .norm import GroupNorm2d as GroupNorm2d  # for configs; no field itself, so not in the list of fields
 from .second_order import SecondOrder
 from .vector import MLP
 
-__all__ = ["MLP", "Antisymmetric", "Branches", "ChannelDecay", "ConcatConv", "PreActivation", "SecondOrder"]
+__all__ = [
+    "MLP",
+    "AdditiveDiffusion",
+    "Antisymmetric",
+    "Branches",
+    "ChannelDecay",
+    "ConcatConv",
+    "MatrixDiffusion",
+    "MultiplicativeDiffusion",
+    "PreActivation",
+    "SecondOrder",
+]

@@ -2,23 +2,34 @@
 
 from .depth import DepthNet
 from .lift import Augment, Identity, Lift, Split, WithVelocity
-from .parts import ConvStem, PoolHead, Transition
+from .parts import ConvHead, ConvStem, NormHead, Perceptron, PoolHead, Transition
+from .sde_net import SDENet
+from .several import Draws, Ensemble, Several
 from .stage import ContinuousStage, LayeredStage, PartitionedStage, SemilinearStage, Stage
+from .stochastic import StochasticStage
 from .trajectory import Trajectory
 
 __all__ = [
     "Augment",
     "ContinuousStage",
+    "ConvHead",
     "ConvStem",
     "DepthNet",
+    "Draws",
+    "Ensemble",
     "Identity",
     "LayeredStage",
     "Lift",
+    "NormHead",
     "PartitionedStage",
+    "Perceptron",
     "PoolHead",
+    "SDENet",
     "SemilinearStage",
+    "Several",
     "Split",
     "Stage",
+    "StochasticStage",
     "Trajectory",
     "Transition",
     "WithVelocity",

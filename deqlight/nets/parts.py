@@ -8,10 +8,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..errors import ShapeError
-from ..fields.conv import conv3x3
+from ..fields.conv import PreActivation, conv3x3
+from ..fields.norm import GroupNorm2d
+from ..fields.vector import Activation, perceptron
 from ..types import Tensor
 
-__all__ = ["ConvStem", "PoolHead", "Transition"]
+__all__ = ["ConvHead", "ConvStem", "NormHead", "Perceptron", "PoolHead", "Transition"]
 
 Norm = Callable[[int], nn.Module]
 
@@ -79,3 +81,63 @@ class PoolHead(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Scores `(batch, classes)` of features `(batch, channels, height, width)`."""
         return self.linear(F.relu(self.norm(x)).mean((2, 3)))  # type: ignore[no-any-return]  # a module's call is untyped
+
+
+class ConvHead(nn.Module):
+    """Two 3×3 convolutions, each behind norm and ReLU, and a `PoolHead`: scores from features that need more than one.
+
+    Args:
+        channels: channels of the features.
+        classes: number of scores; 1 for a logit.
+        norm: makes a normalisation layer for a number of channels.
+    """
+
+    def __init__(self, channels: int, classes: int, norm: Norm = GroupNorm2d) -> None:
+        super().__init__()
+        self.convs, self.pool = PreActivation(channels, norm), PoolHead(channels, classes, norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scores `(batch, classes)` of features `(batch, channels, height, width)`."""
+        return self.pool(self.convs(0.0, x))  # type: ignore[no-any-return]  # a module's call is untyped
+
+
+class NormHead(nn.Module):
+    """Layer norm, ReLU and a linear layer: the scores of vectors, whose length they do not depend on.
+
+    Args:
+        channels: length of the vectors.
+        classes: number of classes.
+    """
+
+    def __init__(self, channels: int, classes: int) -> None:
+        super().__init__()
+        self.norm, self.linear = nn.LayerNorm(channels), nn.Linear(channels, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scores `(batch, classes)` of vectors `(batch, channels)`."""
+        return self.linear(F.relu(self.norm(x)))  # type: ignore[no-any-return]  # a module's call is untyped
+
+
+class Perceptron(nn.Module):
+    """A multilayer perceptron between vectors of two lengths: a stem, or a head. As a field it is `MLP`.
+
+    Args:
+        in_channels: length of the input.
+        channels: length of the output.
+        hidden: width of the hidden layers.
+        depth: number of hidden layers; 0 makes it linear.
+        activation: makes the nonlinearity behind each of them.
+
+    Raises:
+        InputError: for a depth below 0, or layers without channels.
+    """
+
+    def __init__(
+        self, in_channels: int, channels: int, hidden: int = 64, depth: int = 1, activation: Activation = nn.ReLU
+    ) -> None:
+        super().__init__()
+        self.layers = perceptron(in_channels, channels, hidden, depth, activation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(batch, channels)` of `(batch, in_channels)`."""
+        return self.layers(x)  # type: ignore[no-any-return]  # a module's call is untyped

@@ -2,7 +2,24 @@
 
 from .base import Task
 from .classify import Classify, Prediction
+from .evaluation import Evaluation
 from .forecast import Course, Forecast
 from .regress import Estimate, Regress, Regression
+from .sde_net import ClassifySDENet, Scattered
+from .uncertain import ClassifyUncertain, Uncertain
 
-__all__ = ["Classify", "Course", "Estimate", "Forecast", "Prediction", "Regress", "Regression", "Task"]
+__all__ = [
+    "Classify",
+    "ClassifySDENet",
+    "ClassifyUncertain",
+    "Course",
+    "Estimate",
+    "Evaluation",
+    "Forecast",
+    "Prediction",
+    "Regress",
+    "Regression",
+    "Scattered",
+    "Task",
+    "Uncertain",
+]

@@ -26,7 +26,7 @@ class Mean(Metric):
         self.add_state("total", torch.zeros(()), dist_reduce_fx="sum")
         self.add_state("weight", torch.zeros(()), dist_reduce_fx="sum")
 
-    def update(self, value: Tensor | float, weight: int) -> None:
+    def update(self, value: Tensor | float, weight: Tensor | int) -> None:
         """Add the mean `value` of `weight` samples."""
         self.total += value * weight
         self.weight += weight

@@ -17,6 +17,7 @@ import torch.distributed as dist
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
+from deqlight.brownian import Key, keyed
 from deqlight.callbacks import PluginParity
 from deqlight.data import Loader, Order, Start
 from deqlight.errors import PluginError
@@ -45,7 +46,8 @@ def loss(net, batch):
 
 def gradients(net, batch):
     net.zero_grad()
-    loss(net, batch).backward()
+    with keyed(Key(seed=0, ids=batch.ids)):  # noise of a sample, whichever rank it is on
+        loss(net, batch).backward()
     return [parameter.grad.clone() for parameter in net.parameters() if parameter.grad is not None]
 
 

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 import torch
+from faulty_noise import FAULTS
 
 from deqlight.errors import ConformanceError
 from deqlight.solvers import (
@@ -255,6 +256,7 @@ class NeedsArguments(Euler):
 
 
 PLANTED = [
+    *FAULTS,
     (ShiftedNodes, "order"),
     (EighthDigit, "order"),
     (TooProud, "order"),
@@ -366,6 +368,10 @@ def test_every_claim_of_info_is_measured():
         "symplectic": "symplectic",
         "uniform_steps": "order, uneven steps",
         "terms": "terms",
+        "calculus": "calculus",
+        "strong_order": "strong order, general",
+        "weak_order": "weak order",
+        "area": "strong order, diagonal",
         "reference": "info",
     }
     assert {field.name for field in dataclasses.fields(SolverInfo)} == set(measured)

@@ -1,0 +1,143 @@
+"""Station: the task. What all tasks share, however they train: evaluation, noise, and the means of an epoch."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeAlias, cast
+
+import lightning as L
+import torch
+from torch import nn
+from torchmetrics import MetricCollection
+
+from ..brownian import Key, keyed
+from ..callbacks import FiniteGuard
+from ..data import Batch, labelled
+from ..solution import Stats, record
+from ..types import Tensor
+from .mean import Mean
+
+__all__ = ["Evaluation", "Outputs"]
+
+EVALUATION = -1
+"""The step whose noise validation and test see."""
+
+Outputs: TypeAlias = Any
+"""What a task's `forward` gives: a tensor, for most."""
+
+
+class Evaluation(L.LightningModule, ABC):
+    """A network, the metrics of its evaluation, and the noise that it sees; a subclass says how it trains.
+
+    Args:
+        net: the network.
+        metrics: makes the metrics of a part of the data from its name, `val` or `test`.
+        means: the names of what is logged of training as the mean of an epoch.
+    """
+
+    def __init__(self, net: nn.Module, metrics: Callable[[str], MetricCollection], means: Sequence[str]) -> None:
+        super().__init__()
+        self.net = net
+        self.val_metrics, self.test_metrics = metrics("val"), metrics("test")
+        self._train = (*means, "nfe/forward", "nfe/backward")
+        self.means = nn.ModuleDict({name: Mean() for name in (*self._train, "val/loss", "test/loss")})
+        self._solves: list[Stats] = []
+        self._seed: int | None = None
+
+    @abstractmethod
+    def loss(self, outputs: Outputs, targets: Tensor) -> Tensor:
+        """The mean loss of a batch, from what `forward` gave and the targets; over the labelled samples alone."""
+
+    @abstractmethod
+    def score(self, metrics: MetricCollection, outputs: Outputs, targets: Tensor) -> None:
+        """Update the metrics with a batch."""
+
+    def on_train_epoch_end(self) -> None:
+        """Log the means of the epoch: once, for a call of `log` in each step costs as much as ten additions."""
+        self._log_means((*self._train, *(name for name in self.means if name.startswith("cost/"))))
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Score one batch of the validation part."""
+        self._evaluate("val", self.val_metrics, batch)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Score one batch of the test part."""
+        self._evaluate("test", self.test_metrics, batch)
+        self._count({"nfe/forward": self._nfe()}, len(batch.ids))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the mean loss."""
+        self._log_means(("val/loss",))
+
+    def on_test_epoch_end(self) -> None:
+        """Log the mean loss and cost."""
+        self._log_means(("test/loss", "nfe/forward"))
+
+    def key(self, batch: Batch, draw: int = 0) -> Key:
+        """What the noise of a batch is a function of: the run's seed, the step, and the samples' places in the data.
+
+        Validation and test take one step, −1, so that they see the same noise each time; `draw` tells apart several
+        draws for the same samples.
+        """
+        step = self.global_step if self.training else EVALUATION
+        return Key(self._noise_seed(), step, batch.ids, draw, self.global_rank)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the seed of the noise, so that a resumed run goes on with it."""
+        checkpoint["noise_seed"] = self._seed
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on with the noise of the run that was saved."""
+        self._seed = checkpoint.get("noise_seed")
+
+    def _noise_seed(self) -> int:
+        if self._seed is None:  # an unseeded run draws one; the ranks must agree on it
+            attached = self._trainer is not None
+            seed = torch.initial_seed()
+            self._seed = int(self.trainer.strategy.broadcast(seed)) if attached else seed
+        return self._seed
+
+    def configure_callbacks(self) -> list[L.Callback]:
+        """A loss or a gradient that is not finite stops the training, with or without the command line."""
+        return [FiniteGuard()]
+
+    def _evaluate(self, stage: str, metrics: MetricCollection, batch: Batch) -> None:
+        with keyed(self.key(batch)), record() as self._solves:
+            outputs = self(batch.inputs)
+        self._count({f"{stage}/loss": self.loss(outputs, batch.targets)}, labelled(batch.targets))
+        self.score(metrics, outputs, batch.targets)
+        self.log_dict(metrics, batch_size=len(batch.ids))
+
+    def _charge(self, batch: Batch) -> Tensor | float:
+        """What the solves of the last forward pass were charged for, weighted; the mean over the batch."""
+        charges = [charge for stats in self._solves for charge in stats.costs]
+        sums = {charge.name: torch.zeros((), device=self.device) for charge in charges}
+        for charge in charges:
+            sums[charge.name] += charge.value.detach().mean()
+        for name in sums:
+            if f"cost/{name}" not in self.means:
+                self.means[f"cost/{name}"] = Mean().to(self.device)
+        self._count({f"cost/{name}": value for name, value in sums.items()}, len(batch.ids))
+        return sum(charge.weight * charge.value.mean() for charge in charges)
+
+    def _settle(self, batch: Batch) -> None:
+        """Count what the backward pass of the last batch cost, once it is over."""
+        self._count({"nfe/backward": float(sum(stats.nfe_backward for stats in self._solves))}, len(batch.ids))
+        self._solves = []
+
+    def _nfe(self) -> float:
+        """Field evaluations per sample, summed over the solves of the last forward pass."""
+        return float(sum(stats.nfe.float().mean() for stats in self._solves))
+
+    def _count(self, values: dict[str, Tensor | float], weight: Tensor | int) -> None:
+        """Add to the means of the epoch, as means of so many samples."""
+        for name, value in values.items():
+            cast(Mean, self.means[name]).update(value, weight)
+
+    def _log_means(self, names: Iterable[str]) -> None:
+        """Log means over the epoch and all ranks, each batch by its size; the ranks meet here and nowhere else."""
+        for name in names:
+            mean = cast(Mean, self.means[name])
+            self.log(name, mean.compute(), prog_bar=name == "val/loss")  # a bar has room for two numbers
+            mean.reset()
