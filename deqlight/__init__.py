@@ -47,6 +47,7 @@ _PACKAGES = (
     "plugin",
     "policies",
     "regularizers",
+    "robustness",
     "solvers",
     "tasks",
     "terms",

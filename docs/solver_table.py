@@ -22,10 +22,11 @@ Written by `python docs/solver_table.py` from each class's `info`; `deqlight che
 - **NFE**: field evaluations a step, and those of starting; "iterates" where each sample stops by its own iteration.
 - **error**: order of the local error estimate; a solver with one goes with `PID`.
 - **dense**: order between the steps. **stable to**: how far along the negative real axis; ∞ for A-stable methods.
+- **noise**: for stochastic terms, the calculus, the strong orders by noise, and the weak order.
 - **also**: reversible (can be undone: the gradient `Reversible`), symplectic, equal steps only.
 
-| solver | equation | order | NFE | error | dense | stable to | also | reference |
-|---|---|---|---|---|---|---|---|---|
+| solver | equation | order | NFE | error | dense | stable to | noise | also | reference |
+|---|---|---|---|---|---|---|---|---|---|
 """
 
 
@@ -45,7 +46,7 @@ def row(solver: Solver) -> str:
     ]
     name = repr(solver) if inspect.signature(type(solver)).parameters else type(solver).__name__
     cells = (f"`{name}`", equation(info), order, cost(info), info.error_order or "", dense(info), stable(info))
-    return "| " + " | ".join([*map(str, cells), ", ".join(also), info.reference]) + " |"
+    return "| " + " | ".join([*map(str, cells), noise(info), ", ".join(also), info.reference]) + " |"
 
 
 def equation(info: SolverInfo) -> str:
@@ -59,6 +60,15 @@ def cost(info: SolverInfo) -> str:
     if info.nfe_step is None:
         return "iterates"
     return f"{info.nfe_step}{f' + {info.nfe_start} once' if info.nfe_start else ''}"
+
+
+def noise(info: SolverInfo) -> str:
+    """The calculus, and the orders with noise."""
+    if info.calculus is None:
+        return ""
+    calculus = {"ito": "Itô", "stratonovich": "Stratonovich"}[info.calculus]
+    kinds = ", ".join(f"{kind} {order:g}" for kind, order in info.strong_order.items())
+    return f"{calculus}: {kinds}{f'; weak {info.weak_order:g}' if info.weak_order else ''}"
 
 
 def dense(info: SolverInfo) -> str:

@@ -5,6 +5,7 @@ from .finite import FiniteGuard
 from .lines import EpochLines
 from .parity import PluginParity
 from .predictions import Predictions
+from .robustness import Robustness
 from .stamp import STAMP, ConfigStamp
 from .summary import Summary
 
@@ -17,6 +18,7 @@ __all__ = [
     "Last",
     "PluginParity",
     "Predictions",
+    "Robustness",
     "Stopped",
     "Summary",
 ]

@@ -44,7 +44,8 @@ class Held(Stochastic):
 
     def diffusion(self, t: Time, y: State) -> State:
         """The diffusion alone, shaped as `y`."""
-        return self.size.expand_as(cast(Tensor, y))
+        state = cast(Tensor, y)
+        return self.size.to(state.dtype).expand_as(state)
 
     def over(self, t0: Time, t1: Time) -> Self:
         """The term over the step."""

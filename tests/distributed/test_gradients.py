@@ -27,12 +27,17 @@ VARIANTS = {
     "implicit": ("midpoint_digits", {"solver": "Trapezoid", "gradient": "Direct"}),
     "IMEX": ("semilinear_digits", {"solver": "IMEXEuler"}),
     "stiff, measured": ("neural_ode_digits", {"solver": "Kvaerno3"}),
+    "branches left out": (
+        "stochastic_depth_digits",
+        {"regularizers": [{"class_path": "StochasticDepth", "init_args": {"survival": 0.2, "per": "batch"}}]},
+    ),
     "pair": (
         "resnet_digits",
         {"solver": {"class_path": "ReversiblePair", "init_args": {"solver": "Heun"}}, "gradient": "Reversible"},
     ),
 }
-"""Experiments with other solvers: gradients by the implicit function, by GMRES, and by undoing a wrapped method."""
+"""Experiments with other solvers and noise: gradients of zero for branches that a batch leaves out; gradients by the
+implicit function, by GMRES, and by undoing a wrapped method."""
 
 NETWORKS = {path.stem: (path.stem, {}) for path in EXPERIMENTS} | VARIANTS
 

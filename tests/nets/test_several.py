@@ -85,7 +85,7 @@ def test_members_say_what_they_say_alone():
 
 
 def test_the_moments_converge_to_those_of_the_noise(double):
-    """One linear score with additive noise: its predictive variance is that of a normal number pushed through softmax."""
+    """Of scores with additive noise the predictive variance is that of a normal number pushed through softmax."""
     sigma, draws = 0.7, 4000
     stage = StochasticStage(
         lambda channels: MLP(channels, depth=0), lambda c: AdditiveDiffusion(c, sigma), 2, "additive", "ito"

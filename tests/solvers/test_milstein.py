@@ -150,8 +150,8 @@ def test_what_they_are_not_for(double):
         solve(gbm("stratonovich"), torch.ones(2, 3), [0, 1], solver=Milstein())
     with pytest.raises(InputError, match="sense of stratonovich"):
         solve(gbm("ito"), torch.ones(2, 3), [0, 1], solver=StratonovichMilstein())
+    mixing = sdes.equation("scalar", "ito", Increments())
+    mixing.noise = "diagonal"
     with pytest.raises(InputError, match="diffusion of one number depends on others"):
-        mixing = sdes.equation("scalar", "ito", Increments())
-        mixing.noise = "diagonal"
         solve(mixing, torch.randn(2, 3), [0, 1], solver=Milstein())
     assert solve(Converted(gbm("stratonovich")), torch.ones(2, 3), [0, 1], solver=Milstein()).y1.isfinite().all()

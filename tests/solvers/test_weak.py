@@ -66,7 +66,7 @@ def test_others_are_of_order_one(solver, name, double):
 def test_srk_is_of_order_three_halves_and_no_more(solver, double):
     for name in ITO:
         assert all(slope > 1.5 - WEAK for slope in slopes(solver, *ITO[name]))
-    equation, mean, second = ITO["non-autonomous"] if solver.drift_order == 2 else ITO["diagonal"]
+    equation, _, second = ITO["non-autonomous"] if solver.drift_order == 2 else ITO["diagonal"]
     errors = [abs(sdes.moments(solver, equation, n)[1] - second) for n in (128, 256, 512)]
     assert sdes.slope(errors, (128, 256, 512)) == pytest.approx(1.5, abs=0.1)
 
