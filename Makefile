@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PLUGINS := plugins/deqlight-sspms
+PLUGINS := plugins/deqlight-sspms plugins/deqlight-lyapunov
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal -q
 
 .PHONY: help setup demo test test-all check format bench clean
