@@ -68,10 +68,10 @@ def test_what_pays_for_it_brings_trajectories_together():
     for step in range(150):
         optimiser.zero_grad()
         with keyed(Key(seed=0, step=step)):
-            solution = solve(ODETerm(field), y0, [0.0, 1.0, 2.0], solver=RK4(), costs=[Expansion(margin=1.0)])
+            solution = solve(ODETerm(field), y0, [0.0, 1.0, 2.0], solver=RK4(), costs=[Expansion(margin=3.0)])
         solution.costs["Expansion"].mean().backward()
         optimiser.step()
-    assert apart() < 0.6 < 0.9 < before
+    assert apart() < before / 3
 
 
 def test_its_margin_is_a_number():
