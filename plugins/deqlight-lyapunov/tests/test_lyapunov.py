@@ -12,6 +12,7 @@ from deqlight.plugin import manager
 from deqlight.solvers import RK4
 
 KEY = Key(seed=0)
+GRID = [0.0, 0.5, 1.0, 1.5, 2.0]  # rates of −2 are far from where RK4 becomes unstable, at −5.6
 
 
 def cost(field, y0, **options):
@@ -61,14 +62,14 @@ def test_what_pays_for_it_brings_trajectories_together():
 
     def apart():
         with torch.no_grad():
-            near, far = (solve(ODETerm(field), y, [0.0, 2.0], solver=RK4()).y1 for y in (y0, y0 + 1e-4))
+            near, far = (solve(ODETerm(field), y, GRID, solver=RK4()).y1 for y in (y0, y0 + 1e-4))
         return float((far - near).norm(dim=1).mean() / 1e-4 / 2**0.5)
 
     before = apart()
     for step in range(150):
         optimiser.zero_grad()
         with keyed(Key(seed=0, step=step)):
-            solution = solve(ODETerm(field), y0, [0.0, 1.0, 2.0], solver=RK4(), costs=[Expansion(margin=3.0)])
+            solution = solve(ODETerm(field), y0, GRID, solver=RK4(), costs=[Expansion(margin=1.5)])
         solution.costs["Expansion"].mean().backward()
         optimiser.step()
     assert apart() < before / 3
