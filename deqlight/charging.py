@@ -15,6 +15,7 @@ from .gradients import Direct, Gradient
 from .integrate import Opening, Took, Watch, integrate
 from .policies import Policy, Raise
 from .problem import Path, Problem
+from .solution import Charge
 from .solvers import Solver
 from .states import batch_size, leaves
 from .terms import Stochastic, Term
@@ -22,7 +23,7 @@ from .terms.augmented import Augmented
 from .times import Array, Places
 from .types import Carry, State, Tensor
 
-__all__ = ["Bill", "billed"]
+__all__ = ["Bill"]
 
 
 class Bill:
@@ -39,6 +40,7 @@ class Bill:
     """
 
     def __init__(self, costs: Sequence[Cost], problem: Problem, gradient: Gradient, on_failure: Policy) -> None:
+        costs = _billed(costs) if costs else []
         self.running = [cost for cost in costs if isinstance(cost, RunningCost)]
         self.stepwise = [cost for cost in costs if isinstance(cost, StepCost)]
         self.weights = [cost for cost in costs if isinstance(cost, WeightCost)]
@@ -72,8 +74,8 @@ class Bill:
         self._charges |= {cost.name: total for cost, total in zip(self.stepwise, meter.totals, strict=True)}
         return path
 
-    def settled(self, path: Path) -> tuple[Path, dict[str, Tensor]]:
-        """The path without the costs, and the costs by name, each `(batch,)`, in the order they were given."""
+    def settled(self, path: Path) -> Path:
+        """The path without the costs, which its statistics name, each `(batch,)`, in the order they were given."""
         if self.running:
             parts, count = leaves(path.ys), len(self.running)
             for cost, leaf in zip(self.running, parts[-count:], strict=True):
@@ -83,7 +85,8 @@ class Bill:
         for charge in self.weights:
             ts = [t for own in self.bare.lists() for t in own]
             self._charges[charge.name] = charge.of(self.bare.term, ts).expand(batch_size(self.bare.y0))
-        return path, {cost.name: self._charges[cost.name] for cost in self.order}
+        path.stats.costs = tuple(Charge(cost.name, cost.weight, self._charges[cost.name]) for cost in self.order)
+        return path
 
     def _last(self, leaf: Tensor) -> Tensor:
         """A leaf at the last time of each sample."""
@@ -93,7 +96,7 @@ class Bill:
         return leaf[torch.as_tensor(last, device=leaf.device)]
 
 
-def billed(costs: Sequence[Cost]) -> list[Cost]:
+def _billed(costs: Sequence[Cost]) -> list[Cost]:
     """The costs that count: those with a weight."""
     for cost in costs:
         if not isinstance(cost, RunningCost | StepCost | WeightCost):

@@ -11,7 +11,7 @@ import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from .brownian import Grid
-from .charging import Bill, billed
+from .charging import Bill
 from .compiling import Compile
 from .controllers import AdaptiveSteps, Constant, Controller, FixedSteps
 from .costs import Cost
@@ -22,7 +22,7 @@ from .integrate import check_compilable, check_continuous, check_events
 from .policies import Policy, Raise
 from .problem import Path, Problem
 from .saveat import SaveAt
-from .solution import Charge, Solution, report
+from .solution import Solution, report
 from .solvers import Solver
 from .states import as_float, batch_size, leaves
 from .terms import Stochastic, Term
@@ -78,8 +78,7 @@ def solve(
     Raises:
         InputError: if the arguments cannot be right, or do not go together.
         CompileFailure: if `compile` is given and the steps cannot be compiled.
-        SolverFailure: `NonFinite`, `MaxSteps`, `StepUnderflow` or `NoConvergence`, if the solve cannot be finished; it
-            says where.
+        SolverFailure: `NonFinite`, `MaxSteps`, `StepUnderflow` or `NoConvergence`, with its place.
 
     >>> from deqlight import ODETerm
     >>> from deqlight.solvers import RK4
@@ -97,13 +96,10 @@ def solve(
     problem = _sized(Problem(term, solver, y0, times, steps, saveat or SaveAt(), _positive(max_steps), compile=compile))
     problem = _eventful(problem, events, gradient, [other for other, _ in on_failure.seconds()])
     _check_direction(problem)
-    bill = Bill(billed(costs) if costs else [], problem, gradient, on_failure)
+    bill = Bill(costs, problem, gradient, on_failure)
     problem = _drawn(bill.charged(), [other for other, _ in on_failure.seconds()])
     path = on_failure.run(problem, lambda attempt: bill.integrate(gradient, _guarded(attempt)))
-    path, charges = bill.settled(path)
-    path.stats.costs = tuple(Charge(cost.name, cost.weight, charges[cost.name]) for cost in bill.order)
-    report(path.stats)
-    return _solution(problem, path, ts)
+    return _solution(problem, bill.settled(path), ts)
 
 
 def check_compatible(
@@ -325,7 +321,8 @@ def _positive(max_steps: int) -> int:
 
 
 def _solution(problem: Problem, path: Path, ts: Asked) -> Solution:
-    """What was asked for, from what the integration left."""
+    """What was asked for, from what the integration left; it is on record."""
+    report(path.stats)
     times, offsets = problem.ts, None
     if isinstance(times, OwnTimes):
         values = torch.as_tensor(times.values if times.ragged else times.table().copy())

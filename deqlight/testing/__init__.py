@@ -14,7 +14,9 @@ from .manners import (
     nan_failure,
     sharing_gap,
 )
-from .noise import calculus_gap, strong_order, weak_order
+from .moments import calculus_gap, weak_order
+from .noise import strong_order
+from .noise_manners import noisy_batch_gap, noisy_clock_gap, noisy_gradient_gap, noisy_undo_gap, replay_gap
 from .order import dense_gap, dense_order, error_order, error_ratio, layer_order, observed_order, stiff_order
 from .problems import Problem, problem_for
 from .report import Report, Row
@@ -88,6 +90,10 @@ __all__ = [
     "measured_batch_gap",
     "memory_gap",
     "nan_failure",
+    "noisy_batch_gap",
+    "noisy_clock_gap",
+    "noisy_gradient_gap",
+    "noisy_undo_gap",
     "observed_order",
     "own_steps_gap",
     "own_times_gap",
@@ -96,6 +102,7 @@ __all__ = [
     "pickled_gap",
     "problem_for",
     "repeat_gap",
+    "replay_gap",
     "report",
     "restart_gap",
     "rule_gap",

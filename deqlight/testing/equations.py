@@ -73,11 +73,11 @@ SPIN = ((0.5, 0.6), (-0.2, 0.3))
 
 
 def _additive() -> Equation:
-    """For each number, dy = (sin 2y + t) dt + (0.7 + t/2) dW."""
+    """For each number, dy = ½ (sin 2y + t) dt + (1 + t/2) dW."""
     return Equation(
         "additive",
-        lambda t, y: torch.sin(2 * y) + _seconds(t, y),
-        lambda t, y: (RATE + 0.5 * _seconds(t, y)) * torch.ones_like(y),
+        lambda t, y: 0.5 * (torch.sin(2 * y) + _seconds(t, y)),
+        lambda t, y: (1 + 0.5 * _seconds(t, y)) * torch.ones_like(y),
         None,
         (1.0, -0.5),
     )

@@ -5,10 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from ..brownian import LEVY, SPACE_TIME
 from ..solvers import Solver, SolverInfo
-from ..terms import Term
+from ..terms import Stochastic, Term
+from ..types import Noise
 
 __all__ = ["nonsense"]
+
+KINDS_OF_NOISE: tuple[Noise, ...] = ("additive", "diagonal", "scalar", "general")
 
 
 def nonsense(solver: Solver) -> str:
@@ -16,7 +20,7 @@ def nonsense(solver: Solver) -> str:
     info = getattr(solver, "info", None)  # what is checked may lack it
     if not isinstance(info, SolverInfo):
         return f"info is {info!r}; it must be a SolverInfo(order=…, nfe_step=…)"
-    return "; ".join((*_numbers(info), *_kinds(info)))
+    return "; ".join((*_numbers(info), *_kinds(info), *_noise(info)))
 
 
 def _numbers(info: SolverInfo) -> Iterator[str]:
@@ -47,6 +51,24 @@ def _kinds(info: SolverInfo) -> Iterator[str]:
         yield f"terms is {kinds!r}; it must name at least one kind of Term"
     if not isinstance(info.reference, str):
         yield f"reference is {info.reference!r}; it must say where the method is published"
+
+
+def _noise(info: SolverInfo) -> Iterator[str]:
+    if info.calculus not in (None, "ito", "stratonovich"):
+        yield f"calculus is {info.calculus!r}; it must be 'ito', 'stratonovich', or None"
+    claimed: dict[str, float] = {**info.strong_order}
+    if (info.calculus is None) != (not claimed):
+        yield f"calculus is {info.calculus!r} and strong_order {claimed!r}; one goes with the other"
+    if info.calculus is None and (info.weak_order is not None or info.area or Stochastic in info.terms):
+        yield "weak_order, area or a Stochastic term goes without a calculus; say for which"
+    if unknown := claimed.keys() - set(KINDS_OF_NOISE):
+        yield f"strong_order names {sorted(unknown)}; noise is one of {', '.join(KINDS_OF_NOISE)}"
+    orders = {**claimed, "weak": 1.0 if info.weak_order is None else info.weak_order}
+    for name, value in orders.items():
+        if not isinstance(value, int | float) or not 0 < value < math.inf or value * 2 % 1:
+            yield f"the {name} order is {value!r}; it must be a positive multiple of 1/2"
+    if info.area not in (0, SPACE_TIME, LEVY):
+        yield f"area is {info.area!r}; it must be 0, SPACE_TIME or LEVY"
 
 
 def _whole(value: object, low: int, high: int | None = None) -> bool:

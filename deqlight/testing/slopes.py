@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -14,7 +14,7 @@ from ..terms import Term
 from ..types import State, Tensor
 from .networks import network
 
-__all__ = ["difference_gap", "gradient_gap"]
+__all__ = ["difference_gap", "gradient_gap", "nudged_gap"]
 
 NUDGE = 1e-5
 """Half the distance of finite differences: their error is its square, 1e-10, and rounding's 1e-16 over it, 1e-11."""
@@ -39,12 +39,17 @@ def difference_gap(solver: Solver, layers: int = 4) -> float:
     """
     term, y0 = _watched(solver, layers)
     tensors = [*leaves(y0), *term.parameters(), *solver.tensors()]
-    grads = _gradients(_loss(solver, term, y0, layers), tensors)
+    return nudged_gap(lambda: _loss(solver, term, y0, layers), tensors)
+
+
+def nudged_gap(loss: Callable[[], Tensor], tensors: Sequence[Tensor]) -> float:
+    """The largest difference, relatively, between a loss's gradients and its central differences."""
+    grads = _gradients(loss(), tensors)
     generator, gaps = torch.Generator().manual_seed(0), list[float]()
     for _ in range(DIRECTIONS):
         along = [torch.randn(t.shape, generator=generator, dtype=t.dtype) for t in tensors]
         told = sum(float((g * d).sum()) for g, d in zip(grads, along, strict=True))
-        ahead, behind = (_nudged(solver, term, y0, layers, tensors, along, sign * NUDGE) for sign in (1.0, -1.0))
+        ahead, behind = (_nudged(loss, tensors, along, sign * NUDGE) for sign in (1.0, -1.0))
         gaps.append(abs(told - (ahead - behind) / (2 * NUDGE)))
     return max(gaps) / max(float(g.norm()) for g in grads)
 
@@ -64,13 +69,11 @@ def _gradients(loss: Tensor, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
 
 
 @torch.no_grad()
-def _nudged(
-    solver: Solver, term: Term, y0: State, layers: int, tensors: Sequence[Tensor], along: Sequence[Tensor], by: float
-) -> float:
+def _nudged(loss: Callable[[], Tensor], tensors: Sequence[Tensor], along: Sequence[Tensor], by: float) -> float:
     """The loss with all tensors moved; they are moved back."""
     for tensor, direction in zip(tensors, along, strict=True):
         tensor.add_(direction, alpha=by)
-    loss = float(_loss(solver, term, y0, layers))
+    moved = float(loss())
     for tensor, direction in zip(tensors, along, strict=True):
         tensor.sub_(direction, alpha=by)
-    return loss
+    return moved

@@ -19,7 +19,17 @@ from ..terms import Term
 from ..types import State, Time
 from .problems import Problem
 
-__all__ = ["biggest", "converted", "distance", "even_grid", "limit_slope", "run", "stepped", "uneven_grid"]
+__all__ = [
+    "biggest",
+    "converted",
+    "distance",
+    "even_grid",
+    "limit_slope",
+    "mean_slope",
+    "run",
+    "stepped",
+    "uneven_grid",
+]
 
 
 def converted(solver: Solver, dtype: torch.dtype) -> Solver:
@@ -82,3 +92,15 @@ def limit_slope(points: Sequence[tuple[float, float]]) -> float:
     rows = torch.tensor([[1.0, math.log(h), h] for h, _ in points], dtype=torch.float64)
     sizes = torch.tensor([[math.log(e)] for _, e in points], dtype=torch.float64)
     return float(torch.linalg.lstsq(rows, sizes).solution[1])
+
+
+def mean_slope(errors: Sequence[float], steps: Sequence[int]) -> float:
+    """The order that errors at so many steps show, by the least squares line through their logarithms.
+
+    For errors without a smooth next term, those of random paths. NaN where an error is zero or not finite.
+    """
+    if not all(math.isfinite(error) and error > 0 for error in errors):
+        return math.nan
+    x, y = (torch.tensor(values, dtype=torch.float64).log() for values in (steps, errors))
+    x, y = x - x.mean(), y - y.mean()
+    return -float((x * y).sum() / x.square().sum())

@@ -48,8 +48,11 @@ def rows(name, command, file):
 @pytest.mark.parametrize(
     "name",
     [
-        *("sde_net_moons", "sde_net_digits", "ensemble_moons", "neural_sde_digits"),
-        pytest.param("ensemble_digits", marks=pytest.mark.slow),  # its file is long: 8 s to parse
+        *("sde_net_moons", "neural_sde_digits"),
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("sde_net_digits", "ensemble_moons", "ensemble_digits")
+        ),
     ],
 )
 def test_it_runs_and_its_predictions_say_how_sure_they_are(name):
@@ -82,7 +85,9 @@ def neural_sde(kind):
     return content
 
 
-@pytest.mark.parametrize("kind", NOISES)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[] if kind == "dropout" else pytest.mark.slow) for kind in NOISES]
+)
 def test_the_other_noises_run_too(kind):
     Path("mine.yaml").write_text(json.dumps(neural_sde(kind)))
     run("fit", "-c", "mine.yaml", *SHORT)

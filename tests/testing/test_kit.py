@@ -245,6 +245,10 @@ class OrderNothing(Euler):
     info = dataclasses.replace(Euler.info, order=0, stability=-2.0)
 
 
+class NoCalculus(Euler):
+    info = dataclasses.replace(Euler.info, calculus=None, weak_order=0.7, area=3)
+
+
 class Nameless(Solver):
     def step(self, term, t0, t1, y0, carry):
         return Step(y0)
@@ -293,6 +297,7 @@ PLANTED = [
     (NoWayBack, "undone"),
     (Broken, "order"),
     (OrderNothing, "info"),
+    (NoCalculus, "info"),
     (Nameless, "info"),
     (NeedsArguments, "examples"),
 ]
@@ -322,6 +327,8 @@ def test_each_kind_of_claim_has_a_planted_fault():
         (TooModest, "order", "better than it claims"),
         (Broken, "order", "NotImplementedError in test_kit.py, line"),
         (OrderNothing, "info", "order is 0; it must be a whole number at least 1; stability is -2.0"),
+        (NoCalculus, "info", "one goes with the other"),
+        (NoCalculus, "info", "the weak order is 0.7; it must be a positive multiple of 1/2; area is 3"),
         (NeedsArguments, "examples", "a classmethod `examples`"),
         (NeverEnds, "NaN", "bound every loop"),
         (KeepsState, "shared", "nothing may be kept on self"),
