@@ -76,6 +76,8 @@ class Classify(Task):
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The cross entropy of scores `(batch, classes)` and class numbers `(batch,)`, smoothed in training alone."""
+        if not self.training and (targets < 0).any():  # training sets have none; there a look would wait for the device
+            raise InputError("Classify got samples of class -1, which belong to no class; use ClassifyUncertain")
         return F.cross_entropy(outputs, targets, label_smoothing=self.label_smoothing if self.training else 0.0)
 
     def watch(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:

@@ -56,7 +56,7 @@ def _kinds(info: SolverInfo) -> Iterator[str]:
 def _noise(info: SolverInfo) -> Iterator[str]:
     if info.calculus not in (None, "ito", "stratonovich"):
         yield f"calculus is {info.calculus!r}; it must be 'ito', 'stratonovich', or None"
-    claimed: dict[str, float] = {**info.strong_order}
+    claimed: dict[str, float] = {str(kind): order for kind, order in info.strong_order.items()}
     if (info.calculus is None) != (not claimed):
         yield f"calculus is {info.calculus!r} and strong_order {claimed!r}; one goes with the other"
     if info.calculus is None and (info.weak_order is not None or info.area or Stochastic in info.terms):
