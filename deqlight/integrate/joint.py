@@ -57,7 +57,7 @@ class Joint:
         t0, t1 = self._inside(self.times[0], self.times[1])
         self.outputs.keep(self._slots(0), y)
         with torch.no_grad():  # it measures
-            f0 = self.stepper.counted(self.term).over(t0, t1).rate(t0, y)
+            f0 = self.stepper.counted(self.term).over(t0, t1).slope_at(t0, y)
         first = self.controller.first_steps(y, f0, self.rules.order, np.array([self.span]))
         if np.isnan(first[0]):
             what = f"the {self.tally.field} is NaN or infinite at the start"

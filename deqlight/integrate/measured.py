@@ -60,7 +60,7 @@ class Measured:
         clocks = self.clocks
         t0, t1 = self._times(clocks.pace.t, clocks.stops.times[clocks.goal])
         with torch.no_grad():  # it measures; and a NaN among it must not reach the gradient of others
-            f0 = y if isinstance(self.controller, Given) else self.stepper.counted(term).over(t0, t1).rate(t0, y)
+            f0 = y if isinstance(self.controller, Given) else self.stepper.counted(term).over(t0, t1).slope_at(t0, y)
         clocks.start(self.controller.first_steps(y, f0, clocks.rules.order, clocks.span))
         clocks.nfe += self.tally.calls
         lost = np.isnan(clocks.pace.dt)

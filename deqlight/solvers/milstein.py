@@ -28,8 +28,8 @@ class Milstein(Solver):
 
     Order 1 for ordinary equations, strong order 1 for additive, diagonal and scalar noise, weak order 1; one evaluation
     of the drift and one of the diffusion a step, with two backward passes through it, or two evaluations and none.
-    Diagonal noise means that g_i depends on y_i alone, here; for general noise it would need Lévy areas. Not to be
-    confused with `StratonovichMilstein`, which leaves out the −h.
+    Diagonal noise means that g_i depends on y_i alone, here; for general noise it would need Lévy areas.
+    Not to be confused with `StratonovichMilstein`, which leaves out the −h.
 
     Args:
         derivative_free: the form without derivatives, of Platen: g′g by the difference of g over √h along g.

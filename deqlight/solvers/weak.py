@@ -20,8 +20,8 @@ class Platen(Solver):
 
     With y± = y₀ + f h ± g √h at t₁: y₁ = y₀ + h/2 (f(t₀, y₀) + f(t₁, y₀ + f h + g ΔW)) + ¼ (g(y₊) + g(y₋) + 2g) ΔW +
     ¼ (g(y₊) − g(y₋)) (ΔW² − h)/√h. Order 2 for ordinary equations, weak order 2, strong order 1, for additive, diagonal
-    and scalar noise; two evaluations of the drift and three of the diffusion a step, two for additive noise. Not to be
-    confused with Platen's method without derivatives of strong order 1, which is `Milstein(derivative_free=True)`.
+    and scalar noise; two evaluations of the drift and three of the diffusion a step, two for additive noise.
+    Not to be confused with Platen's method without derivatives of strong order 1, `Milstein(derivative_free=True)`.
 
     Reference: Kloeden & Platen, Numerical Solution of Stochastic Differential Equations, §15.1, eq. 1.1 and 1.3.
     """

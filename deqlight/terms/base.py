@@ -32,7 +32,7 @@ class Term(nn.Module, ABC):
     def vf(self, t: Time, y: State) -> VF:
         """The vector field at time `t` and state `y` `(batch, *state)`; for an ODE shaped as `y`."""
 
-    def rate(self, t: Time, y: State) -> State:
+    def slope_at(self, t: Time, y: State) -> State:
         """How fast the state moves at time `t` and state `y`, noise apart, shaped as `y`: what a first step is by."""
         value: State = self.vf(t, y)
         return value

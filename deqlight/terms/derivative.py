@@ -29,7 +29,8 @@ def along(
         inputs = each(lambda leaf: _leaf(leaf, wanted), y)
         value = fn(inputs)
         wanted = wanted and not (own and _leads_nowhere(value, inputs))
-        ways = directions(value)
+        with torch.set_grad_enabled(wanted):  # what is made in inference mode may be a part of them
+            ways = directions(value)
         rates = _pushed(value, inputs, ways, wanted)
     if wanted:
         return value, rates

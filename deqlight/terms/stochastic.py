@@ -79,7 +79,7 @@ class Stochastic(Term):
     def diffusion(self, t: Time, y: State) -> State:
         """The diffusion g alone."""
 
-    def rate(self, t: Time, y: State) -> State:
+    def slope_at(self, t: Time, y: State) -> State:
         """The drift."""
         return self.drift(t, y)
 

@@ -33,7 +33,7 @@ def test_conditions_of_order(tableau):
     c = [sum(row) for row in tableau.c]
     assert c == list(NODES)
     assert dot(FIRST, c) == pytest.approx(1, abs=EXACT) and dot(THIRD, c) == pytest.approx(-1, abs=EXACT)
-    for beta, square in ((FIRST, 0), (tableau.own, 0), (THIRD, 0), (FOURTH, 2)):
+    for beta, square in ((FIRST, 1), (tableau.own, 0), (THIRD, -1), (FOURTH, 2)):
         assert dot(beta, d, d) == pytest.approx(square, abs=EXACT)
     deep = [sum(a * b for a, b in zip(row, d, strict=False)) for row in tableau.d]  # D (D e)
     for beta, deeper in ((FIRST, 0), (tableau.own, 0), (THIRD, 0), (FOURTH, 1)):

@@ -1,6 +1,7 @@
 """The kit rejects planted copies of faults seen elsewhere, and says which claim fails and why."""
 
 import dataclasses
+from functools import cache
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ from deqlight.solvers import (
 )
 from deqlight.states import axpy, each, leaves
 from deqlight.terms import Partitioned
-from deqlight.testing import check_solver, report
+from deqlight.testing import check_solver, claims, report
 from deqlight.testing.conformance import MEASUREMENTS
 
 
@@ -303,13 +304,21 @@ PLANTED = [
 ]
 
 
+@cache
 def failing(cls):
     return {row.claim: row for row in report(cls).rows if not row.ok}
 
 
+def broken(cls, claim):
+    """The row of one claim that fails; nothing else is measured."""
+    if claim == "examples":  # of a class without instances
+        return failing(cls)[claim]
+    return next(row for told in claims(cls) if told.name == claim and not (row := told.row()).ok)
+
+
 @pytest.mark.parametrize(("cls", "claim"), PLANTED, ids=lambda value: getattr(value, "__name__", value))
 def test_a_planted_fault_is_found_named_and_explained(cls, claim):
-    row = failing(cls)[claim]
+    row = broken(cls, claim)
     assert row.why.endswith(".") and len(row.why) > 40
 
 
@@ -336,11 +345,11 @@ def test_each_kind_of_claim_has_a_planted_fault():
     ids=lambda value: getattr(value, "__name__", None),
 )
 def test_the_reason_fits(cls, claim, part):
-    assert part in failing(cls)[claim].why
+    assert part in broken(cls, claim).why
 
 
 def test_a_shifted_node_shows_as_order_one():
-    assert float(failing(ShiftedNodes)["order"].measured) == pytest.approx(1.0, abs=0.15)
+    assert float(broken(ShiftedNodes, "order").measured) == pytest.approx(1.0, abs=0.15)
 
 
 def test_a_failed_check_raises_with_the_whole_table():
