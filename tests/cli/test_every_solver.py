@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from deqlight import solvers
-from deqlight.terms import Partitioned, Split
+from deqlight.terms import Partitioned, Split, Stochastic
 
 CHANCE = 0.1
 """Accuracy of a guess among ten digits."""
@@ -40,6 +40,9 @@ def experiment(cls):
         "head": {"class_path": "PoolHead", "init_args": {"channels": 8, "classes": 10}},
         "solver": solver(cls),
     }
+    if info.terms == (Stochastic,):
+        noise = {"survival": 0.9, "noise": "gaussian", "convert": info.calculus == "stratonovich"}
+        net["regularizers"] = [{"class_path": "StochasticDepth", "init_args": noise}]
     return {
         "seed_everything": 0,
         "model": {
@@ -67,6 +70,7 @@ def solver(cls):
 
 CLASSES = [getattr(solvers, name) for name in solvers.__all__]
 CLASSES = [c for c in CLASSES if isinstance(c, type) and issubclass(c, solvers.Solver) and not isabstract(c)]
+CLASSES.remove(solvers.LogODE)  # its noise is a matrix, which no regulariser has
 
 
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
