@@ -19,7 +19,7 @@ from .solution import Charge
 from .solvers import Solver
 from .states import batch_size, leaves
 from .terms import Stochastic, Term
-from .terms.augmented import Augmented
+from .terms.augmented import Augmented, bare
 from .times import Array, Places
 from .types import Carry, State, Tensor
 
@@ -69,7 +69,7 @@ class Bill:
         """Integrate; costs of steps are read as they are taken."""
         if not self.stepwise:
             return gradient.integrate(problem)
-        meter = _Meter(self.stepwise, problem, self.bare if self.running else None)
+        meter = _Meter(self.stepwise, problem)
         path = integrate(problem, meter)
         self._charges |= {cost.name: total for cost, total in zip(self.stepwise, meter.totals, strict=True)}
         return path
@@ -80,8 +80,7 @@ class Bill:
             parts, count = leaves(path.ys), len(self.running)
             for cost, leaf in zip(self.running, parts[-count:], strict=True):
                 self._charges[cost.name] = self._last(leaf)[:, 0]
-            rest = parts[:-count]
-            path = replace(path, ys=rest[0] if self.single else rest)
+            path = replace(path, ys=bare(path.ys, count, self.single))
         for charge in self.weights:
             ts = [t for own in self.bare.lists() for t in own]
             self._charges[charge.name] = charge.of(self.bare.term, ts).expand(batch_size(self.bare.y0))
@@ -120,25 +119,22 @@ class _Ignoring(AdaptiveSteps):
 
     def errors(self, error: State, y0: State, y1: State) -> Tensor:
         """Those of the state."""
-        return self.controller.errors(*(self._bare(part) for part in (error, y0, y1)))
+        return self.controller.errors(*(bare(part, self.costs, self.single) for part in (error, y0, y1)))
 
     def first_steps(self, y0: State, f0: State, order: float, span: Array) -> Array:
         """Those of the state."""
-        return self.controller.first_steps(self._bare(y0), self._bare(f0), order, span)
+        start, slope = (bare(part, self.costs, self.single) for part in (y0, f0))
+        return self.controller.first_steps(start, slope, order, span)
 
     def factors(self, error: Numbers, last: Numbers, before: Numbers, order: float) -> Numbers:
         """The controller's."""
         return self.controller.factors(error, last, before, order)
 
-    def _bare(self, y: State) -> State:
-        parts = leaves(y)[: -self.costs]
-        return parts[0] if self.single else parts
-
 
 class _Meter(Watch):
     """Looks on, and sums what each step costs."""
 
-    def __init__(self, costs: Sequence[StepCost], problem: Problem, bare: Problem | None) -> None:
+    def __init__(self, costs: Sequence[StepCost], problem: Problem) -> None:
         self.costs, self.solver = costs, problem.solver
         leaf = leaves(problem.y0)[0]
         self.totals = [leaf.new_zeros(batch_size(problem.y0)) for _ in costs]

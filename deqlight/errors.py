@@ -24,6 +24,7 @@ __all__ = [
     "SolverFailure",
     "StatisticsWarning",
     "StepUnderflow",
+    "check_word",
     "suggest",
 ]
 
@@ -125,6 +126,12 @@ class StepUnderflow(SolverFailure):
 
 class NoConvergence(SolverFailure):
     """The inner iteration of an implicit step did not converge."""
+
+
+def check_word(name: str, what: str, got: object, known: Sequence[str]) -> None:
+    """Raise `InputError` for an option `what` of `name` that is not one of the known words."""
+    if got not in known:
+        raise InputError(f"{name} got {what}={got!r}; it must be one of {', '.join(known)}")
 
 
 def suggest(given: str, accepted: Iterable[str]) -> str:

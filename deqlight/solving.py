@@ -288,9 +288,10 @@ def _drawn(problem: Problem, others: Sequence[Solver]) -> Problem:
 
     grid = Grid(read, fixed)
     drawn = problem.term.drawn(problem.y0, grid, area)
+    if drawn is problem.term:  # nothing to draw; or it comes with its path, and is taken at its word
+        return problem
     relied = any("general" not in solver.info.strong_order for solver in (problem.solver, *others))
-    if drawn is not problem.term:  # a term that comes with its path is taken at its word
-        check_noise(problem.term, drawn, problem.y0, grid, relied)
+    check_noise(problem.term, drawn, problem.y0, grid, relied)
     return replace(problem, term=drawn)
 
 

@@ -28,6 +28,11 @@ class Increment(NamedTuple):
     a: Tensor | None = None
     """The Lévy area ½ ∫ (W⊗dW − dW⊗W), `(batch, channels, channels)`; None unless asked for."""
 
+    def reversed(self, h: float) -> Increment:
+        """What it did from the end of the interval, of length `h`, to its start."""
+        u = None if self.u is None else each(lambda x, y: h * x - y, self.w, self.u)
+        return Increment(each(torch.neg, self.w), u, None if self.a is None else -self.a)
+
 
 class Grid:
     """The times of a solve, read when they are asked for.

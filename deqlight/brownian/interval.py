@@ -84,13 +84,11 @@ class _Leaf:
             )
         low, high = max(low, self.ends[0]), min(high, self.ends[1])
         if not self.area:
-            w = self.motions[i](low, high)
-            return Increment(w if t1 >= t0 else -w)
-        w, u = self.motions[i](low, high, return_U=True)
-        a = self._area(i, low, high, w, u) if self.area == LEVY else None
-        if t1 >= t0:
-            return Increment(w, u, a)
-        return Increment(-w, (high - low) * w - u, None if a is None else -a)
+            found = Increment(self.motions[i](low, high))
+        else:
+            w, u = self.motions[i](low, high, return_U=True)
+            found = Increment(w, u, self._area(i, low, high, w, u) if self.area == LEVY else None)
+        return found if t1 >= t0 else found.reversed(high - low)
 
     def _area(self, i: int, low: float, high: float, w: Tensor, u: Tensor) -> Tensor:
         text = f"{self.seeds[i]}/{low!r}/{high!r}".encode()

@@ -57,6 +57,10 @@ class Stream:
         self.key, self.number, self.per = key, number, per
         self._calls = 0
 
+    def shared(self) -> Stream:
+        """The same stream for a batch as a whole, whatever its samples: no ids."""
+        return Stream(replace(self.key, ids=None), self.number, self.per)
+
     def normal(self, count: int, like: Tensor) -> Tensor:
         """`count` standard normal numbers for each number of `like` `(batch, *noise)`: `(batch, count, *noise)`.
 

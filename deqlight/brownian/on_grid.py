@@ -6,8 +6,6 @@ from bisect import bisect_left
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-import torch
-
 from ..errors import InputError
 from ..states import as_float, each, leaves
 from ..types import State, Tensor, Time
@@ -44,7 +42,7 @@ class OnGrid(Path):
             u = None if u is None else each(lambda leaf: leaf[:, start], u)
             return Increment(w, u, None if self.a is None else self.a[:, start])
         found = self._several(min(start, end), max(start, end))
-        return found if end > start else _reversed(found, self.times[start] - self.times[end])
+        return found if end > start else found.reversed(self.times[start] - self.times[end])
 
     def rows(self, index: Tensor) -> Path:
         """The path of the samples `index` alone."""
@@ -85,10 +83,3 @@ class OnGrid(Path):
                 f"at {at:.6g}, which is none of them; give it a finer grid (refine=2, base=…), or use Interval()"
             )
         return near
-
-
-def _reversed(found: Increment, h: float) -> Increment:
-    """What Brownian motion did from the end of an interval of length `h` to its start."""
-    w = each(torch.neg, found.w)
-    u = None if found.u is None else each(lambda x, y: h * x - y, found.w, found.u)
-    return Increment(w, u, None if found.a is None else -found.a)

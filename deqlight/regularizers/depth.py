@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 
 import torch
 
-from ..errors import InputError
+from ..errors import InputError, check_word
 from ..terms import Slope
 from ..types import Noise, Tensor
 from .noise import NoiseRegularizer
@@ -47,8 +47,7 @@ class BranchNoise(NoiseRegularizer):
             ("schedule", self.schedule, ("linear", "constant")),
             ("per", self.per, ("sample", "batch")),
         ):
-            if got not in known:
-                raise InputError(f"{name} got {what}={got!r}; it must be one of {', '.join(known)}")
+            check_word(name, what, got, known)
         if self.per == "batch" and self.noise == "gaussian":
             raise InputError(
                 f"{name} got per='batch' with gaussian noise; the equation has a Brownian motion for each sample: use "

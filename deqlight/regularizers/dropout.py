@@ -11,27 +11,18 @@ from ..terms import Slope
 from ..types import Noise, Tensor
 from .noise import NoiseRegularizer
 
-__all__ = ["Dropout", "RandomBatch"]
+__all__ = ["Dropout", "MaskNoise", "RandomBatch"]
 
 
 @dataclass(frozen=True)
-class Dropout(NoiseRegularizer):
-    """Dropout in the residual branch: u + f ⊙ b/(1 − p), with b = 1 or, with probability p, 0, for each number.
-
-    Drift f, diffusion √(p/(1 − p)) f, diagonal: each number has a Brownian motion of its own.
+class MaskNoise(NoiseRegularizer):
+    """A residual branch with some of its numbers left out; how long a mask stays differs.
 
     Args:
         p: the probability of leaving a number out.
-
-    Reference: Srivastava et al., JMLR 15 (2014); Liu et al. 2019 (arXiv 1906.02355); Sun, Tao & Du 2018 (arXiv
-    1812.00174).
     """
 
     p: float = 0.5
-
-    def check(self) -> None:
-        """Refuse what is no probability below 1."""
-        _check_probability("Dropout", self.p)
 
     @property
     def idle(self) -> bool:
@@ -57,12 +48,30 @@ class Dropout(NoiseRegularizer):
         return f * _kept(numbers[0], self.p)
 
     def moments(self, f: Tensor, y: Tensor, depth: float) -> Slope:
-        """F and √(p/(1 − p)) f."""
+        """F and √(p/(1 − p)) f; of a mask that stays, over a step of length 1."""
         return Slope(f, math.sqrt(self.p / (1.0 - self.p)) * f)
 
 
 @dataclass(frozen=True)
-class RandomBatch(NoiseRegularizer):
+class Dropout(MaskNoise):
+    """Dropout in the residual branch: u + f ⊙ b/(1 − p), with b = 1 or, with probability p, 0, for each number.
+
+    Drift f, diffusion √(p/(1 − p)) f, diagonal: each number has a Brownian motion of its own.
+
+    Args:
+        p: the probability of leaving a number out.
+
+    Reference: Srivastava et al., JMLR 15 (2014); Liu et al. 2019 (arXiv 1906.02355); Sun, Tao & Du 2018 (arXiv
+    1812.00174).
+    """
+
+    def check(self) -> None:
+        """Refuse what is no probability below 1."""
+        _check_probability("Dropout", self.p)
+
+
+@dataclass(frozen=True)
+class RandomBatch(MaskNoise):
     """Dropout in continuous time: the mask of `Dropout` is drawn anew on each interval, and constant in between.
 
     The field is a random one whose mean is f; as the intervals shrink, its solution tends to that of f, with an error
@@ -80,7 +89,6 @@ class RandomBatch(NoiseRegularizer):
     dropout in continuous time arXiv 2510.13134.
     """
 
-    p: float = 0.5
     interval: float = 0.1
 
     def check(self) -> None:
@@ -93,33 +101,6 @@ class RandomBatch(NoiseRegularizer):
                 f"RandomBatch got noise={self.noise!r}, scaling={self.scaling!r}; its masks are discrete and its limit "
                 "is the ordinary equation: leave both as they are, or use Dropout"
             )
-
-    @property
-    def idle(self) -> bool:
-        """Whether nothing is left out."""
-        return self.p == 0.0
-
-    @property
-    def draws(self) -> int:
-        """One."""
-        return 1
-
-    @property
-    def kind(self) -> Noise:
-        """Diagonal."""
-        return "diagonal"
-
-    def like(self, y: Tensor) -> Tensor:
-        """The state."""
-        return y
-
-    def perturbed(self, f: Tensor, y: Tensor, numbers: tuple[Tensor, ...], depth: float) -> Tensor:
-        """F ⊙ b/(1 − p)."""
-        return f * _kept(numbers[0], self.p)
-
-    def moments(self, f: Tensor, y: Tensor, depth: float) -> Slope:
-        """F and √(p/(1 − p)) f, over a step of length 1."""
-        return Slope(f, math.sqrt(self.p / (1.0 - self.p)) * f)
 
     def cell(self, middle: float) -> int | None:
         """The interval that a time lies in."""

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal, TypeAlias
 
 import torch
 
-from ..errors import InputError
+from ..errors import InputError, check_word
 from ..terms import Slope
 from ..types import Noise, Tensor
 from .noise import NoiseRegularizer
@@ -44,10 +44,7 @@ class GaussianNoise(NoiseRegularizer):
         """Refuse a negative σ, and other words."""
         if not (self.sigma >= 0 and math.isfinite(self.sigma)):
             raise InputError(f"GaussianNoise got sigma={self.sigma}; it must be at least 0")
-        if self.proportional not in ("additive", "state", "branch"):
-            raise InputError(
-                f"GaussianNoise got proportional={self.proportional!r}; it must be one of additive, state, branch"
-            )
+        check_word("GaussianNoise", "proportional", self.proportional, ("additive", "state", "branch"))
 
     @property
     def idle(self) -> bool:

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 from ..brownian import Brownian, Increments
 from ..brownian.key import Per
-from ..errors import InputError
+from ..errors import InputError, check_word
 from ..terms import Converted, Diffused, Layered, ODETerm, Partitioned, Perturbed, Term
 from ..terms.noisy import Limit, Source
 from .base import Regularizer
@@ -50,8 +50,7 @@ class NoiseRegularizer(Source, Regularizer):
         name = type(self).__name__
         words = (("noise", self.noise, ("discrete", "gaussian")), ("scaling", self.scaling, ("ode", "sde")))
         for what, got, known in (*words, ("key", self.key, ("sample", "rank"))):
-            if got not in known:
-                raise InputError(f"{name} got {what}={got!r}; it must be one of {', '.join(known)}")
+            check_word(name, what, got, known)
         if self.convert and self.noise != "gaussian":
             raise InputError(
                 f"{name} got convert=True with discrete noise, which has no calculus; use noise='gaussian'"

@@ -11,7 +11,7 @@ import torch
 from ..costs import RunningCost
 from ..errors import InputError
 from ..states import leaves
-from ..terms.derivative import along
+from ..terms.derivative import along, pulled
 from ..types import State, Tensor, Time
 
 __all__ = ["JacobianFrobenius", "Kinetic", "Taylor"]
@@ -57,15 +57,7 @@ class JacobianFrobenius(RunningCost):
         self, field: Callable[[Time, State], State], t: Time, y: State, f: State, direction: State | None
     ) -> Tensor:
         """‖εᵀ ∂f/∂u‖² of each sample."""
-        outputs = [(out, e) for out, e in zip(leaves(f), leaves(cast(State, direction)), strict=True)]
-        moving = [(out, e) for out, e in outputs if out.requires_grad]
-        if not moving:
-            return torch.zeros_like(leaves(y)[0].flatten(1)[:, 0])
-        values, weights = zip(*moving, strict=True)
-        pulled = torch.autograd.grad(
-            values, leaves(y), weights, create_graph=True, allow_unused=True, materialize_grads=True
-        )
-        return squares(pulled)
+        return squares(pulled(f, y, leaves(cast(State, direction)), create_graph=True))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import nn
 
-from ..errors import InputError
+from ..errors import InputError, check_word
 from ..fields.branches import Branches
 from ..terms import Slope
 from ..terms.matrix import Matrix
@@ -54,8 +54,7 @@ class ShakeShake(NoiseRegularizer):
             ("mode", self.mode, ("shake", "even", "keep")),
             ("level", self.level, ("image", "batch")),
         ):
-            if got not in known:
-                raise InputError(f"ShakeShake got {what}={got!r}; it must be one of {', '.join(known)}")
+            check_word("ShakeShake", what, got, known)
         if self.noise == "gaussian" and (self.mode != "keep" or self.level != "image"):
             raise InputError(
                 f"ShakeShake got gaussian noise with mode={self.mode!r}, level={self.level!r}; the equation has the "

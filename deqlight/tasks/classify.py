@@ -16,6 +16,7 @@ from ..data import Batch
 from ..errors import InputError, ShapeError
 from ..types import Tensor
 from .base import Task
+from .evaluation import checked_classes
 
 __all__ = ["Classify", "Prediction"]
 
@@ -57,11 +58,9 @@ class Classify(Task):
         scheduler_interval: Literal["epoch", "step"] = "epoch",
         label_smoothing: float = 0.0,
     ) -> None:
-        if classes < 2:
-            raise InputError(f"Classify: classes is {classes}; at least 2 are needed")
+        metrics = partial(_metrics, classes=checked_classes("Classify", classes))
         if not 0.0 <= label_smoothing < 1.0:
             raise InputError(f"Classify: label_smoothing is {label_smoothing}; it must lie in [0, 1)")
-        metrics = partial(_metrics, classes=classes)
         super().__init__(net, optimizer, scheduler, scheduler_interval, metrics, watched=("train/accuracy",))
         self.classes, self.label_smoothing = classes, label_smoothing
 

@@ -14,11 +14,12 @@ from torchmetrics import MetricCollection
 from ..brownian import Key, keyed
 from ..callbacks import FiniteGuard
 from ..data import Batch, labelled
+from ..errors import InputError
 from ..solution import Stats, record
 from ..types import Tensor
 from .mean import Mean
 
-__all__ = ["Evaluation", "Outputs"]
+__all__ = ["Evaluation", "Outputs", "checked_classes"]
 
 EVALUATION = -1
 """The step whose noise validation and test see."""
@@ -141,3 +142,14 @@ class Evaluation(L.LightningModule, ABC):
             mean = cast(Mean, self.means[name])
             self.log(name, mean.compute(), prog_bar=name == "val/loss")  # a bar has room for two numbers
             mean.reset()
+
+
+def checked_classes(name: str, classes: int) -> int:
+    """The number of classes, if there are two at least.
+
+    Raises:
+        InputError: if there are not.
+    """
+    if classes < 2:
+        raise InputError(f"{name}: classes is {classes}; at least 2 are needed")
+    return classes

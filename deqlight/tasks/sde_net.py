@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from functools import partial
 from typing import Any, Literal, NamedTuple, cast
 
@@ -17,12 +16,12 @@ from torchmetrics import MetricCollection
 from ..brownian import keyed, next_stream
 from ..data import Batch
 from ..errors import InputError
-from ..metrics import DOUBTS, Predictive, uncertainty_metrics
+from ..metrics import DOUBTS, Predictive
 from ..nets import SDENet
 from ..solution import record
 from ..types import Tensor
-from .evaluation import Evaluation
-from .uncertain import checked, checked_classes, likelihood
+from .evaluation import Evaluation, checked_classes
+from .uncertain import checked, likelihood, metrics_of
 
 __all__ = ["ClassifySDENet", "Scattered"]
 
@@ -104,7 +103,7 @@ class ClassifySDENet(Evaluation):
         if not (spread > 0 and math.isfinite(spread)):
             raise InputError(f"ClassifySDENet: spread is {spread}; it must be above 0, or nothing is outside")
         doubts = {"val": (), "test": (*DOUBTS, DIFFUSION) if outside else ()}
-        metrics = partial(_metrics, classes=checked_classes("ClassifySDENet", classes), doubts=doubts)
+        metrics = partial(metrics_of, classes=checked_classes("ClassifySDENet", classes), doubts=doubts)
         super().__init__(net, metrics, ("train/loss", "train/diffusion", "train/accuracy"))
         self.automatic_optimization = False
         self.classes, self.spread, self.clip, self._interval = classes, spread, clip, scheduler_interval
@@ -195,7 +194,3 @@ def _telling(inside: Tensor, outside: Tensor) -> Tensor:
 
 def _against(logit: Tensor, label: float) -> Tensor:
     return F.binary_cross_entropy_with_logits(logit, torch.full_like(logit, label))
-
-
-def _metrics(stage: str, classes: int, doubts: Mapping[str, tuple[str, ...]]) -> MetricCollection:
-    return uncertainty_metrics(stage, classes, doubts[stage])

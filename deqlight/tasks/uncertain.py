@@ -13,13 +13,14 @@ from torchmetrics import MetricCollection
 
 from ..brownian import keyed
 from ..data import Batch, labelled
-from ..errors import InputError, ShapeError
+from ..errors import ShapeError
 from ..metrics import DOUBTS, OUTSIDE, Predictive, uncertainty_metrics
 from ..nets import Several
 from ..types import Tensor
 from .base import Task
+from .evaluation import checked_classes
 
-__all__ = ["ClassifyUncertain", "Uncertain", "checked", "checked_classes", "likelihood"]
+__all__ = ["ClassifyUncertain", "Uncertain", "checked", "likelihood", "metrics_of"]
 
 
 class Uncertain(NamedTuple):
@@ -68,7 +69,7 @@ class ClassifyUncertain(Task):
         outside: bool = False,
     ) -> None:
         doubts = {"val": (), "test": DOUBTS if outside else ()}
-        metrics = partial(_metrics, classes=checked_classes("ClassifyUncertain", classes), doubts=doubts)
+        metrics = partial(metrics_of, classes=checked_classes("ClassifyUncertain", classes), doubts=doubts)
         super().__init__(net, optimizer, scheduler, scheduler_interval, metrics, watched=("train/accuracy",))
         self.classes = classes
 
@@ -117,16 +118,6 @@ def checked(scores: Tensor, classes: int) -> Tensor:
     return scores
 
 
-def checked_classes(name: str, classes: int) -> int:
-    """The number of classes, if there are two at least.
-
-    Raises:
-        InputError: if there are not.
-    """
-    if classes < 2:
-        raise InputError(f"{name}: classes is {classes}; at least 2 are needed")
-    return classes
-
-
-def _metrics(stage: str, classes: int, doubts: Mapping[str, tuple[str, ...]]) -> MetricCollection:
+def metrics_of(stage: str, classes: int, doubts: Mapping[str, tuple[str, ...]]) -> MetricCollection:
+    """The metrics of a part of the data, whose doubts are named by its name."""
     return uncertainty_metrics(stage, classes, doubts[stage])

@@ -12,12 +12,13 @@ from ..brownian import Grid, next_stream
 from ..states import each, leaves
 from ..types import Hook, State, Tensor, Time
 from .base import Term
+from .derivative import leaf_of
 from .ode import OrdinaryTerm
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["Augmented", "Rate"]
+__all__ = ["Augmented", "Rate", "bare"]
 
 
 class Rate(ABC):
@@ -61,24 +62,19 @@ class Augmented(OrdinaryTerm):
 
     def vf(self, t: Time, y: State) -> State:
         """The field and the rates."""
-        state = self.bare(y)
+        state = bare(y, len(self.rates), self.single)
         if not any(rate.derives for rate in self.rates):
             f: State = self.inner.vf(t, state)
             return self._with_rates(t, state, f)
         wanted = torch.is_grad_enabled()
         with torch.inference_mode(False), torch.enable_grad():
-            inputs = each(lambda leaf: leaf if wanted and leaf.requires_grad else _leaf(leaf), state)
+            inputs = each(lambda leaf: leaf_of(leaf, wanted), state)
             value = self._with_rates(t, inputs, self.inner.vf(t, inputs))
         return value if wanted else each(torch.detach, value)
 
-    def bare(self, y: State) -> State:
-        """The term's own state."""
-        parts = leaves(y)[: len(leaves(y)) - len(self.rates)]
-        return parts[0] if self.single else parts
-
     def drawn(self, y0: State, grid: Grid, area: int) -> Self:
         """The term for one solve, and the random directions of its costs."""
-        state, directions = self.bare(y0), []
+        state, directions = bare(y0, len(self.rates), self.single), []
         for rate in self.rates:
             stream = next_stream() if rate.noisy else None
             directions.append(None if stream is None else each(lambda x, s=stream: s.normal(1, x)[:, 0], state))
@@ -114,5 +110,7 @@ class Augmented(OrdinaryTerm):
         return self._replace(_modules={"inner": inner}, directions=directions)
 
 
-def _leaf(leaf: Tensor) -> Tensor:
-    return (leaf.clone() if leaf.is_inference() else leaf).detach().requires_grad_()
+def bare(y: State, costs: int, single: bool) -> State:
+    """A state without the costs beside it, which are its last leaves."""
+    parts = leaves(y)[:-costs]
+    return parts[0] if single else parts

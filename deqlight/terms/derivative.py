@@ -9,7 +9,7 @@ import torch
 from ..states import each, leaves
 from ..types import State, Tensor
 
-__all__ = ["along"]
+__all__ = ["along", "leaf_of", "pulled"]
 
 
 def along(
@@ -26,7 +26,7 @@ def along(
     """
     wanted, own = torch.is_grad_enabled(), not any(leaf.requires_grad for leaf in leaves(y))
     with torch.inference_mode(False), torch.enable_grad():
-        inputs = each(lambda leaf: _leaf(leaf, wanted), y)
+        inputs = each(lambda leaf: leaf_of(leaf, wanted), y)
         value = fn(inputs)
         wanted = wanted and not (own and _leads_nowhere(value, inputs))
         with torch.set_grad_enabled(wanted):  # what is made in inference mode may be a part of them
@@ -73,8 +73,18 @@ def _leads_nowhere(value: State, inputs: State) -> bool:
     return True
 
 
-def _leaf(leaf: Tensor, wanted: bool) -> Tensor:
-    """The leaf as something that can be differentiated by, in the graph that it has."""
+def pulled(values: State, inputs: State, weights: Sequence[Tensor], *, create_graph: bool) -> tuple[Tensor, ...]:
+    """Jᵀw, leaf by leaf of the inputs; zero where the values do not depend on them."""
+    moving = [(value, weight) for value, weight in zip(leaves(values), weights, strict=True) if value.requires_grad]
+    if not moving:
+        return tuple(torch.zeros_like(leaf) for leaf in leaves(inputs))
+    outputs, arriving = zip(*moving, strict=True)
+    options = {"retain_graph": True, "allow_unused": True, "materialize_grads": True}
+    return torch.autograd.grad(outputs, leaves(inputs), arriving, create_graph=create_graph, **options)
+
+
+def leaf_of(leaf: Tensor, wanted: bool) -> Tensor:
+    """The leaf as something that can be differentiated by, in the graph that it has where that is wanted."""
     if wanted and leaf.requires_grad:
         return leaf
     return (leaf.clone() if leaf.is_inference() else leaf).detach().requires_grad_()

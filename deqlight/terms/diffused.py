@@ -67,8 +67,7 @@ class Diffused(Stochastic):
 
     def rows(self, index: Tensor) -> Self:
         """The term and the path of the samples `index` alone."""
-        path = None if self.path is None else self.path.rows(index)
-        return self._replace(_modules={"inner": self.inner.rows(index)}, path=path)
+        return self._replace(_modules={"inner": self.inner.rows(index)}, path=self._path_of(index))
 
     def tensors(self, t0: Time, t1: Time) -> tuple[Tensor, ...]:
         """Those of the term."""

@@ -57,8 +57,7 @@ class Held(Stochastic):
 
     def rows(self, index: Tensor) -> Self:
         """The drift, the size and the path of the samples `index` alone."""
-        path = None if self.path is None else self.path.rows(index)
-        return self._with(self.inner.rows(index))._replace(size=self.size[index], path=path)
+        return self._with(self.inner.rows(index))._replace(size=self.size[index], path=self._path_of(index))
 
     def tensors(self, t0: Time, t1: Time) -> tuple[Tensor, ...]:
         """Those of the drift, and the size."""

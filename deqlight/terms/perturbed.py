@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import nn
 
-from ..brownian import Grid
-from ..brownian.key import Stream, next_stream
+from ..brownian import Grid, next_stream
 from ..errors import InputError, ShapeError
 from ..states import as_float
 from ..types import FieldFn, Hook, State, Tensor, Time
@@ -98,9 +96,9 @@ class Perturbed(OrdinaryTerm):
         return self._replace(hook=nested(hook, self.hook))
 
     def _draw(self, y: Tensor, cells: int) -> Tensor:
-        stream, like, draws = next_stream(self.source.key), self.source.like(y), self.source.draws
-        if len(like) != len(y):  # one for the whole batch, on whatever process: no sample's id
-            stream = Stream(replace(stream.key, ids=None), stream.number)
+        like, draws = self.source.like(y), self.source.draws
+        whole = len(like) != len(y)  # one draw for the whole batch, on whatever process
+        stream = next_stream().shared() if whole else next_stream(self.source.key)
         draw = stream.uniform if self.source.law == "uniform" else stream.normal
         numbers = draw(cells * draws, like)
         return numbers.reshape(len(numbers), cells, draws, *numbers.shape[2:])

@@ -89,8 +89,7 @@ class SDETerm(Stochastic):
 
     def rows(self, index: Tensor) -> Self:
         """Both for the samples `index` alone, and their path."""
-        path = None if self.path is None else self.path.rows(index)
-        return self._with(self.f.rows(index), self.g.rows(index))._replace(path=path)
+        return self._with(self.f.rows(index), self.g.rows(index))._replace(path=self._path_of(index))
 
     def tensors(self, t0: Time, t1: Time) -> tuple[Tensor, ...]:
         """The tensors of both."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 import torch
 
 from ..brownian import Brownian, Grid, Path
-from ..errors import InputError
+from ..errors import InputError, check_word
 from ..states import axpy, each, leaves, like
 from ..types import Calculus, Noise, State, Tensor, Time, Weight
 from .base import Term
@@ -17,7 +17,7 @@ from .base import Term
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["Drive", "Slope", "Stochastic"]
+__all__ = ["NOISES", "Drive", "Slope", "Stochastic"]
 
 
 class Slope(NamedTuple):
@@ -131,6 +131,10 @@ class Stochastic(Term):
             return self
         return self._replace(path=self.brownian.draw(self.noise_like(y0), grid, area))
 
+    def _path_of(self, index: Tensor) -> Path | None:
+        """The path of the samples `index` alone, if one is drawn."""
+        return None if self.path is None else self.path.rows(index)
+
     def noise_like(self, y0: State) -> State:
         """A state of the shapes of the noise, for a state of the shapes of `y0`."""
         if self.noise == "scalar":
@@ -140,8 +144,7 @@ class Stochastic(Term):
 
 def _check(name: str, noise: Noise, calculus: Calculus, brownian: Brownian, channels: int | None) -> None:
     for what, got, known in (("noise", noise, NOISES), ("calculus", calculus, CALCULI)):
-        if got not in known:
-            raise InputError(f"{name} got {what}={got!r}; it must be one of {', '.join(known)}")
+        check_word(name, what, got, known)
     if not isinstance(brownian, Brownian):
         raise InputError(f"{name} got brownian={brownian!r}; it needs Increments(…) or Interval(…)")
     matrix = channels is not None

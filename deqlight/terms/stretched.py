@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 
-from ..brownian import Grid
-from ..brownian.key import Per, Stream, next_stream
+from ..brownian import Grid, next_stream
+from ..brownian.key import Per
 from ..errors import InputError
 from ..states import each
 from ..types import FieldFn, Hook, State, Tensor, Time
@@ -49,8 +48,7 @@ class Stretched(OrdinaryTerm):
         span = end - view.start
         if self.width >= abs(span):
             raise InputError(f"Steer got width={self.width:g} and a solve of length {abs(span):g}; it must be shorter")
-        stream = next_stream(self.key)
-        stream = Stream(replace(stream.key, ids=None), stream.number, self.key)  # no sample's own
+        stream = next_stream(self.key).shared()
         share = 2.0 * float(stream.uniform(1, torch.zeros(1, dtype=torch.float64))) - 1.0
         view.rate_of_time = (span + share * self.width) / span
         return view

@@ -13,6 +13,7 @@ from ..states import each, leaves
 from ..types import State, Tensor
 from .base import Term
 from .converted import Converted
+from .derivative import pulled
 from .replay import Untracked, tracking
 from .sde import SDETerm
 from .stochastic import Stochastic
@@ -69,7 +70,7 @@ def check_noise(term: Term, drawn: Term, y0: State, grid: Grid, relied: bool) ->
     _seen.add(term)
 
 
-def _pulled(sde: Stochastic, t: float, y: State) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+def _pulled(sde: Stochastic, t: float, y: State) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...], list[Tensor]]:
     """Jᵀ1, Jᵀw and some w, with J the derivative of the diffusion; no generator, buffer or gradient is touched."""
     first = leaves(y)[0]
     devices = [first.device] if first.is_cuda else []
@@ -79,17 +80,8 @@ def _pulled(sde: Stochastic, t: float, y: State) -> tuple[list[Tensor], list[Ten
         values = leaves(sde.diffusion(t, inputs))
         generator = torch.Generator().manual_seed(0)
         weights = [torch.randn(value.shape, generator=generator).to(value) for value in values]
-        plain = _grads(values, inputs, [torch.ones_like(value) for value in values])
-        return plain, _grads(values, inputs, weights), weights
-
-
-def _grads(values: tuple[Tensor, ...], inputs: State, weights: list[Tensor]) -> list[Tensor]:
-    moving = [(value, weight) for value, weight in zip(values, weights, strict=True) if value.requires_grad]
-    if not moving:
-        return [torch.zeros_like(leaf) for leaf in leaves(inputs)]
-    outputs, arriving = [value for value, _ in moving], [weight for _, weight in moving]
-    options = {"retain_graph": True, "allow_unused": True, "materialize_grads": True}
-    return list(torch.autograd.grad(outputs, leaves(inputs), arriving, **options))
+        plain = pulled(values, inputs, [torch.ones_like(value) for value in values], create_graph=False)
+        return plain, pulled(values, inputs, weights, create_graph=False), weights
 
 
 def _own(plain: Tensor, weighted: Tensor, weight: Tensor) -> bool:

@@ -8,11 +8,9 @@ from collections.abc import Iterator
 from ..brownian import LEVY, SPACE_TIME
 from ..solvers import Solver, SolverInfo
 from ..terms import Stochastic, Term
-from ..types import Noise
+from ..terms.stochastic import NOISES
 
 __all__ = ["nonsense"]
-
-KINDS_OF_NOISE: tuple[Noise, ...] = ("additive", "diagonal", "scalar", "general")
 
 
 def nonsense(solver: Solver) -> str:
@@ -61,8 +59,8 @@ def _noise(info: SolverInfo) -> Iterator[str]:
         yield f"calculus is {info.calculus!r} and strong_order {claimed!r}; one goes with the other"
     if info.calculus is None and (info.weak_order is not None or info.area or Stochastic in info.terms):
         yield "weak_order, area or a Stochastic term goes without a calculus; say for which"
-    if unknown := claimed.keys() - set(KINDS_OF_NOISE):
-        yield f"strong_order names {sorted(unknown)}; noise is one of {', '.join(KINDS_OF_NOISE)}"
+    if unknown := claimed.keys() - set(NOISES):
+        yield f"strong_order names {sorted(unknown)}; noise is one of {', '.join(NOISES)}"
     orders = {**claimed, "weak": 1.0 if info.weak_order is None else info.weak_order}
     for name, value in orders.items():
         if not isinstance(value, int | float) or not 0 < value < math.inf or value * 2 % 1:
