@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from hashlib import blake2b
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from ..errors import InputError, ShapeError
 from ..types import Tensor
+from .drawing import Law, drawn_apart, drawn_together
 
 __all__ = ["Key", "Per", "Stream", "keyed", "next_stream", "redrawn"]
 
@@ -50,7 +49,7 @@ class Stream:
     Args:
         key: what the numbers are a function of.
         number: which of the streams of this key.
-        per: whether each sample has numbers of its own, drawn on the CPU, or all are drawn at once.
+        per: whether each sample has numbers of its own, drawn on the CPU, or all are drawn at once, on their device.
     """
 
     def __init__(self, key: Key, number: int, per: Per = "sample") -> None:
@@ -79,15 +78,18 @@ class Stream:
         base = self._base(self.key.rank if self.per == "rank" else "")
         return [_hashed(base, sample) % SEEDS for sample in self._ids(batch)]
 
-    def _draw(self, law: Literal["normal", "uniform"], count: int, like: Tensor) -> Tensor:
+    def _draw(self, law: Law, count: int, like: Tensor) -> Tensor:
         self._calls += 1
-        shape = (like.shape[0], count, *like.shape[1:])
-        if self.per == "rank":
+        batch, double = like.shape[0], like.dtype == torch.float64
+        shape = (batch, count, *like.shape[1:])
+        if self.per == "sample":
+            numbers = drawn_apart(law, shape, double, self._base(""), self._ids(batch))
+        elif like.device.type == "cpu":
+            numbers = drawn_together(law, shape, double, self._base(self.key.rank))
+        else:
             generator = torch.Generator(like.device).manual_seed(self._base(self.key.rank) % SEEDS)
-            draw = torch.randn if law == "normal" else torch.rand
-            return draw(shape, generator=generator, dtype=like.dtype, device=like.device)
-        numbers = np.empty(shape, dtype=np.float64 if like.dtype == torch.float64 else np.float32)
-        _fill(numbers, law, self._base(""), self._ids(shape[0]))
+            draw, shape = torch.randn if law == "normal" else torch.rand, (count, batch, *like.shape[1:])
+            return draw(shape, generator=generator, dtype=like.dtype, device=like.device).transpose(0, 1)
         return torch.from_numpy(numbers).to(like.device, like.dtype, non_blocking=True)
 
     def _ids(self, batch: int) -> list[int]:
@@ -170,14 +172,3 @@ def next_stream(per: Per = "sample", seed: int | None = None) -> Stream:
 def _hashed(*parts: int | str) -> int:
     """64 bits that every part changes."""
     return int.from_bytes(blake2b("/".join(map(str, parts)).encode(), digest_size=8).digest(), "little")
-
-
-def _fill(numbers: NDArray[np.floating[Any]], law: str, base: int, ids: Sequence[int]) -> None:
-    """Fill each row with the numbers of its sample: Philox's generator, whose key is (base, sample)."""
-    bits = np.random.Philox(key=np.array([base, 0], dtype=np.uint64))
-    generator, state = np.random.Generator(bits), bits.state
-    draw = generator.standard_normal if law == "normal" else generator.random
-    for row, sample in zip(numbers, ids, strict=True):
-        state["state"]["key"][1] = sample % 2**64
-        bits.state = state
-        draw(dtype=numbers.dtype, out=row)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 
 from ..errors import InputError
@@ -38,9 +40,7 @@ class OnGrid(Path):
         """That of one interval, or of several one after the other."""
         start, end = self._place(t0), self._place(t1)
         if end == start + 1:
-            w, u = each(lambda leaf: leaf[:, start], self.w), self.u
-            u = None if u is None else each(lambda leaf: leaf[:, start], u)
-            return Increment(w, u, None if self.a is None else self.a[:, start])
+            return self._one_by_one[start]
         found = self._several(min(start, end), max(start, end))
         return found if end > start else found.reversed(self.times[start] - self.times[end])
 
@@ -49,6 +49,19 @@ class OnGrid(Path):
         u = None if self.u is None else each(lambda leaf: leaf[index], self.u)
         a = None if self.a is None else self.a[index]
         return replace(self, w=each(lambda leaf: leaf[index], self.w), u=u, a=a)
+
+    @cached_property
+    def _one_by_one(self) -> list[Increment]:
+        """That of each interval, for steps that go over one at a time."""
+        count = len(self.times) - 1
+        w = _along(self.w)
+        u = [None] * count if self.u is None else _along(self.u)
+        a = [None] * count if self.a is None else self.a.unbind(1)
+        return [Increment(*parts) for parts in zip(w, u, a, strict=True)]
+
+    @cached_property
+    def _places(self) -> dict[Time, int]:
+        return {t: i for i, t in enumerate(self.times)}
 
     def _several(self, low: int, high: int) -> Increment:
         w = each(lambda leaf: leaf[:, low:high], self.w)
@@ -66,6 +79,9 @@ class OnGrid(Path):
 
     def _place(self, t: Time) -> int:
         """Which time of the grid it is."""
+        known = self._places.get(t)
+        if known is not None:
+            return known
         if isinstance(t, Tensor) and t.numel() != 1:
             raise InputError(
                 "Increments is Brownian motion on one grid for all samples, and these have times of their own; use "
@@ -73,8 +89,6 @@ class OnGrid(Path):
             )
         at, times = as_float(t), self.times
         i = bisect_left(times, at)
-        if i < len(times) and times[i] == at:
-            return i
         near = min((j for j in (i - 1, i) if 0 <= j < len(times)), key=lambda j: abs(times[j] - at))
         width = min(abs(times[j + 1] - times[j]) for j in (max(near - 1, 0), min(near, len(times) - 2)))
         if abs(times[near] - at) > NEAR * width:
@@ -83,3 +97,9 @@ class OnGrid(Path):
                 f"at {at:.6g}, which is none of them; give it a finer grid (refine=2, base=…), or use Interval()"
             )
         return near
+
+
+def _along(motion: State) -> Sequence[State]:
+    """The parts of a motion for each interval."""
+    parts = [leaf.unbind(1) for leaf in leaves(motion)]
+    return list(zip(*parts, strict=True)) if isinstance(motion, tuple) else parts[0]

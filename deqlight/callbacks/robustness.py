@@ -3,42 +3,56 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import count, permutations
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch.nn import functional as F
-from torchmetrics import MeanMetric
 
 from ..brownian import Key, keyed
 from ..errors import InputError
-from ..robustness import Attack, Corruption
+from ..metrics import OUTSIDE, Mean
+from ..robustness import Attack, Classifier, Corruption
+from ..robustness.attacks import Losses
 from ..robustness.corruptions import SEVERITIES
 from ..types import Tensor
 
 __all__ = ["Robustness"]
 
+FORESEEN = -2
+"""The first of the steps whose noise attacks see, and those below it: evaluation sees that of another, −1."""
+
+CLEAN = "clean"
+SLACK = 0.01
+"""By how much of itself a loss may be lower without telling anything: noise at test makes it scatter."""
+
 
 class Robustness(L.Callback):
-    """Tests a classifier of images in [0, 1] on worse ones: `deqlight test` logs `test/accuracy_NAME_SEVERITY`, too.
+    """Tests a classifier of images in [0, 1] on worse ones: `deqlight test` logs `test/accuracy_blur_3` and so on, too.
 
-    Of each attack it logs `test/accuracy_NAME` and `test/loss_NAME`, the mean loss on the moved images: one that is no
-    higher than `test/loss` says that the attack found no gradient to follow, not that the network is robust. A table
-    of all is written as `robustness.csv` into the run's folder. Over all ranks; each image's corruption and random
-    start are functions of its place in the data, so that neither batch nor number of processes matters.
+    Of each attack it logs `test/accuracy_pgd20_0.1` and `test/loss_pgd20_0.1`, the mean loss on the moved images. Where
+    that is no higher than on the images as they are, or than that of a weaker attack, it warns: then the attack found
+    no gradient to follow, and the accuracy says nothing. A table of all is written as `robustness.csv` into the run's
+    folder. Over all ranks; each image's corruption and random start are functions of its place in the data, so that
+    neither batch nor number of processes matters. Samples of class −1 are left out.
 
     Args:
         corruptions: such as `Blur`.
         severities: which of 1 to 5.
         attacks: such as `PGD`.
-        draws: for networks with noise at test: attacks follow the mean gradient over so many draws.
+        draws: for networks with noise at test: attacks follow the mean gradient over so many draws, new ones in each
+            step, and none of them that which the attack is then judged by.
         seed: another seed, other noise and starts.
 
     Raises:
-        InputError: for other severities, nothing to do, and draws below 1.
+        InputError: for other severities, nothing to do, two attacks of one name, and draws below 1; at the start of the
+            test for tasks that are no classifiers, and then for images that are not in [0, 1].
     """
 
     def __init__(
@@ -49,8 +63,7 @@ class Robustness(L.Callback):
         draws: int = 1,
         seed: int = 0,
     ) -> None:
-        wrong = [severity for severity in severities if severity not in range(1, SEVERITIES + 1)]
-        if wrong:
+        if not severities or any(severity not in range(1, SEVERITIES + 1) for severity in severities):
             raise InputError(f"Robustness got severities={list(severities)}; they must lie in 1 to {SEVERITIES}")
         if not (corruptions or attacks):
             raise InputError("Robustness got nothing to do; give it corruptions, such as Blur, or attacks, such as PGD")
@@ -58,7 +71,19 @@ class Robustness(L.Callback):
             raise InputError(f"Robustness got draws={draws}; it must be at least 1")
         self.corruptions, self.severities, self.attacks = tuple(corruptions), tuple(severities), tuple(attacks)
         self.draws, self.seed = draws, seed
-        self._means: dict[str, MeanMetric] = {}
+        twice = [name for name, times in Counter(self._names()).items() if times > 1]
+        if twice:
+            raise InputError(f"Robustness got more than one {twice[0]}; each needs a name of its own")
+        self._means: dict[str, Mean] = {}
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Refuse what is no classifier, before the work begins."""
+        if stage == "test" and not isinstance(pl_module, Classifier):
+            raise InputError(f"Robustness got the task {type(pl_module).__name__}; it tries classifiers of images")
+
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Begin to count; on all ranks the same."""
+        self._means = {name: Mean().to(pl_module.device) for name in (*self._names(), CLEAN)}
 
     def on_test_batch_end(
         self,
@@ -71,24 +96,38 @@ class Robustness(L.Callback):
     ) -> None:
         """Score worse copies of the batch."""
         module: Any = pl_module
+        inside = batch.targets != OUTSIDE
+        images, targets, ids = batch.inputs[inside], batch.targets[inside], batch.ids[inside]
+        if not len(ids):
+            return
+        key = module.key(batch._replace(inputs=images, targets=targets, ids=ids))
+
+        def losses(moved: Tensor, key: Key) -> Tensor:
+            logs = self._logs(trainer, module, moved, key)
+            own: Tensor = F.nll_loss(logs, targets.clone(), reduction="none")  # the way back saves no inference tensor
+            return own
+
+        def right(worse: Tensor) -> Tensor:
+            classes = self._logs(trainer, module, worse, key).argmax(1)
+            return torch.eq(classes, targets).float()
+
         for corruption in self.corruptions:
             for severity in self.severities:
-                images = corruption(batch.inputs, severity, batch.ids, self.seed)
-                scores = self._scores(module, images, module.key(batch))
-                self._count(module, f"accuracy_{corruption.name}_{severity}", _right(scores, batch.targets))
+                worse = corruption(images, severity, ids, self.seed)
+                self._count(f"accuracy_{corruption.name}_{severity}", right(worse))
+        self._count(CLEAN, losses(images, key))
         for attack in self.attacks:
-            images = attack(lambda x: self._losses(module, x, batch), batch.inputs, batch.ids, self.seed)
-            scores = self._scores(module, images, module.key(batch))
-            self._count(module, f"accuracy_{attack.name}", _right(scores, batch.targets))
-            losses = F.cross_entropy(scores, batch.targets, reduction="none")
-            self._count(module, f"loss_{attack.name}", losses)
+            moved = attack(self._foreseen(losses, key), images, ids, self.seed)
+            self._count(f"accuracy_{attack.name}", right(moved))
+            self._count(f"loss_{attack.name}", losses(moved, key))
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Log the means, and write the table."""
+        """Log the means, write the table, and warn of attacks that found nothing."""
         found = {name: mean.compute() for name, mean in self._means.items()}
+        self._means = {}
+        clean = float(found.pop(CLEAN))
         for name, value in found.items():
             pl_module.log(f"test/{name}", value)
-        self._means = {}
         if trainer.is_global_zero and trainer.log_dir:
             path = Path(trainer.log_dir) / "robustness.csv"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -97,26 +136,41 @@ class Robustness(L.Callback):
                 writer.writerow(("measure", "value"))
                 writer.writerows((name, float(value)) for name, value in found.items())
             rank_zero_info(f"robustness: {path}")
+        for words in _masked(self.attacks, {a.name: float(found[f"loss_{a.name}"]) for a in self.attacks}, clean):
+            rank_zero_warn(words)
 
-    def _scores(self, module: Any, images: Tensor, key: Key) -> Tensor:
-        with keyed(key), torch.no_grad():
-            scores: Tensor = module(images)
-        return scores
+    def _names(self) -> list[str]:
+        corrupted = [f"accuracy_{c.name}_{severity}" for c in self.corruptions for severity in self.severities]
+        return corrupted + [f"{what}_{attack.name}" for attack in self.attacks for what in ("accuracy", "loss")]
 
-    def _losses(self, module: Any, images: Tensor, batch: Any) -> Tensor:
-        """The loss of each image, the mean over the draws of the network's noise."""
-        losses = []
-        targets = batch.targets.clone()  # those of inference mode cannot be saved for the way back
-        for draw in range(self.draws):
-            with keyed(module.key(batch, draw)):
-                losses.append(F.cross_entropy(module(images), targets, reduction="none"))
-        return torch.stack(losses).mean(0)
+    def _logs(self, trainer: L.Trainer, module: Any, images: Tensor, key: Key) -> Tensor:
+        """The logarithm of each image's probabilities, in the precision of the test and by the noise of a key."""
+        with keyed(key), trainer.precision_plugin.forward_context():
+            logs: Tensor = module.logs(module(images))
+        return logs
 
-    def _count(self, module: L.LightningModule, name: str, values: Tensor) -> None:
-        if name not in self._means:
-            self._means[name] = MeanMetric().to(module.device)
-        self._means[name].update(values)
+    def _foreseen(self, losses: Callable[[Tensor, Key], Tensor], key: Key) -> Losses:
+        """What an attack makes large: the mean over draws of the network's noise, others at each look."""
+        looks = count()
+
+        def mean(images: Tensor) -> Tensor:
+            drawn = [losses(images, replace(key, step=FORESEEN - next(looks))) for _ in range(self.draws)]
+            return torch.stack(drawn).mean(0)
+
+        return mean
+
+    def _count(self, name: str, values: Tensor) -> None:
+        self._means[name].update(values.mean(), len(values))
 
 
-def _right(scores: Tensor, targets: Tensor) -> Tensor:
-    return (scores.argmax(1) == targets).float()
+def _masked(attacks: Sequence[Attack], losses: Mapping[str, float], clean: float) -> Iterator[str]:
+    """What is to be said of attacks that found less than nothing, or than weaker ones."""
+    end = "; gradients are masked, and its accuracy is no measure of robustness"
+    for attack in attacks:
+        if losses[attack.name] <= clean:
+            yield f"{attack.name}: the loss is {losses[attack.name]:.4g}, on the images as they are {clean:.4g}{end}"
+    for weak, strong in permutations(attacks, 2):
+        weaker = weak.eps <= strong.eps and weak.steps < strong.steps
+        if weaker and losses[strong.name] < (1 - SLACK) * losses[weak.name]:
+            less, more = losses[strong.name], losses[weak.name]
+            yield f"{strong.name}: the loss is {less:.4g}, of the weaker {weak.name} {more:.4g}{end}"

@@ -47,6 +47,12 @@ def set_option(tree: Tree, option: str, value: Any) -> None:
     *path, last = option.lstrip("-").rstrip("+").split(".")
     for key in path:
         step = tree.get(key)
+        if isinstance(step, list) and step and isinstance(step[-1], str | dict):
+            # `callbacks+=` made the list longer; what follows is said of the last one
+            item: Tree = {CLASS: step[-1]} if isinstance(step[-1], str) else dict(step[-1])
+            tree[key] = [*step[:-1], item]
+            tree = item.setdefault(ARGS, {})
+            continue
         if not isinstance(step, dict):
             tree[key] = step = {CLASS: step} if isinstance(step, str) else {}
         tree = step.setdefault(ARGS, {}) if CLASS in step and key != ARGS else step

@@ -8,10 +8,11 @@ from typing import NamedTuple, cast
 import numpy as np
 
 from ..controllers import FixedSteps
-from ..problem import Problem
+from ..problem import Path, Problem
+from ..states import each, finite_samples
 from ..times import Array, OwnTimes, Places, Times
 
-__all__ = ["Leg", "legs"]
+__all__ = ["Leg", "legs", "reached"]
 
 
 class Leg(NamedTuple):
@@ -26,10 +27,19 @@ class Leg(NamedTuple):
     ts: Times
 
 
-def legs(problem: Problem, reached: Places) -> Iterator[Leg]:
-    """All legs, the latest first; `reached` are the slots whose states the solve has reached."""
+def reached(problem: Problem, path: Path) -> Places:
+    """The slots of the states that were reached; of samples that failed, not all are."""
+    slots = np.arange(problem.slots)
+    if not path.failures:
+        return slots
+    flat = each(lambda leaf: leaf.reshape(problem.slots, leaf.numel() // max(problem.slots, 1)), path.ys)
+    return cast(Places, slots[finite_samples(flat).numpy()])
+
+
+def legs(problem: Problem, slots: Places) -> Iterator[Leg]:
+    """All legs, the latest first, between the states of these slots, which the solve has reached."""
     whose, times = problem.marks()
-    order = reached[np.argsort(whose[reached], kind="stable")]  # by sample, in order of time within each
+    order = slots[np.argsort(whose[slots], kind="stable")]  # by sample, in order of time within each
     counts = np.bincount(whose[order], minlength=problem.batch)
     behind = np.cumsum(counts)
     if problem.saveat.final:

@@ -17,13 +17,15 @@ from ..problem import Path, Problem
 from ..saveat import SaveAt
 from ..solution import Stats
 from ..solvers import Solver
-from ..states import each, finite_samples, leaves, like
+from ..states import leaves, like
+from ..terms import Stochastic
 from ..terms.ode import OrdinaryTerm
 from ..times import Array, OwnTimes, Places
 from ..types import Tensor
 from ._adjoint import Adjoint
+from ._driven import check_relied, driven
 from ._ledgers import Apart, Together
-from ._legs import Leg, legs
+from ._legs import Leg, legs, reached
 from ._quadrature import Outline, keeps_memory
 from ._shared import (
     Counter,
@@ -60,6 +62,10 @@ class Backsolve(Gradient):
     that contracts grows back in time: then y comes back wrong, which is told by a warning, or by an error where it
     becomes infinite.
 
+    A stochastic term is integrated back along the same Brownian path, which for Itô's equations needs the correction of
+    the drift, −½ Σ_j ∂g_j g_j, and a solver in Stratonovich's sense: `Backsolve(Heun())`. Steps back may be finer than
+    those forth if the path is known there. Fixed steps agree with `Direct` to the strong order of the solvers.
+
     y is taken from the output at every time of it, and a is scaled such that its tolerance is relative to the size of
     the gradients that arrive. Gradients of parameters are no part of the state, and of no error: each evaluation of the
     field is worth what the solver itself makes of it, and steps that are rejected are worth nothing. Times and solvers'
@@ -70,10 +76,11 @@ class Backsolve(Gradient):
         controller: its steps; None for those of the way forth.
 
     Raises:
-        InputError: for a solver that keeps a memory, solves equations or does not go with the controller.
+        InputError: for a solver that keeps a memory, solves equations or does not go with the controller or the noise.
 
     Reference: Chen et al., Neural Ordinary Differential Equations, NeurIPS 2018 (arXiv 1806.07366); on leaving the
-    parameters out of the error, Kidger, Chen & Lyons, ICML 2021 (arXiv 2009.09457).
+    parameters out of the error, Kidger, Chen & Lyons, ICML 2021 (arXiv 2009.09457); for noise, Li, Wong, Chen &
+    Duvenaud, Scalable Gradients for Stochastic Differential Equations, AISTATS 2020 (arXiv 2001.01328).
     """
 
     exact: ClassVar[bool] = False
@@ -92,8 +99,9 @@ class Backsolve(Gradient):
         strides = Strides(problem.batch) if measured and problem.compile is None else None  # no one watches a loop
         with torch.no_grad():
             path = integrate(problem, strides)
+        check_relied(back)
         lengths = np.zeros(problem.batch) if strides is None else strides.lengths
-        record = _Record(problem, back, path.stats, _reached(problem, path), lengths)
+        record = _Record(problem, back, path.stats, reached(problem, path), lengths)
         ys: tuple[Tensor, ...] = _Solve.apply(record, leaves(path.ys), *watched)  # type: ignore[no-untyped-call]
         return replace(path, ys=ys if isinstance(problem.y0, tuple) else ys[0], carry=None)
 
@@ -123,24 +131,29 @@ class Backsolve(Gradient):
 
     def _back(self, problem: Problem) -> Problem:
         """The problem as it will be integrated back, but for its state and times."""
-        if not isinstance(problem.term, OrdinaryTerm):
+        solver = self.solver or problem.solver
+        controller = cast("FixedSteps | AdaptiveSteps", self.controller or problem.controller)
+        term = problem.term
+        if isinstance(term, Stochastic):
+            term = driven(term, solver, controller)
+        if not isinstance(term, OrdinaryTerm):
             raise InputError(
-                f"Backsolve got the term {type(problem.term).__name__}; it knows the adjoint of ordinary ones alone: "
-                "use the gradient Checkpoint"
+                f"Backsolve got the term {type(term).__name__}; it knows the adjoint of ordinary and stochastic ones "
+                "alone: use the gradient Checkpoint"
             )
         if differentiable(*problem.solver.tensors()):
             raise InputError(
                 f"Backsolve differentiates the equation, not its solver: coefficients that {problem.solver!r} learns "
                 "would get no gradient; use the gradient Checkpoint"
             )
-        controller = cast("FixedSteps | AdaptiveSteps", self.controller or problem.controller)
         if isinstance(problem.ts, OwnTimes) and isinstance(controller, AdaptiveSteps) and controller.joint:
             raise InputError(
                 f'Backsolve got {controller!r} for the way back from times of each sample; use norm="sample"'
             )
         return replace(
             problem,
-            solver=self.solver or problem.solver,
+            term=term,
+            solver=solver,
             controller=controller,
             saveat=SaveAt(final=True),
             freeze=False,
@@ -310,15 +323,6 @@ def _sizes(grads: Sequence[Tensor], reached: Places) -> Array:
     rows = [g[_on(reached, g)].flatten(1) if g.dim() > 1 else g[_on(reached, g)][:, None] for g in grads]
     sizes = [row.double().abs().amax(1) for row in rows if row.numel()]
     return np.asarray(torch.stack(sizes).amax(0).cpu().numpy()) if sizes else np.zeros(len(reached))
-
-
-def _reached(problem: Problem, path: Path) -> Places:
-    """The slots of the states that were reached; of samples that failed, not all are."""
-    slots = np.arange(problem.slots)
-    if not path.failures:
-        return slots
-    flat = each(lambda leaf: leaf.reshape(problem.slots, leaf.numel() // max(problem.slots, 1)), path.ys)
-    return cast(Places, slots[finite_samples(flat).numpy()])
 
 
 def _on(places: Places, tensor: Tensor) -> Tensor:

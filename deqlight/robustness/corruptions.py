@@ -11,10 +11,11 @@ import torch
 from torch.nn import functional as F
 
 from ..brownian import Key, Stream
-from ..errors import InputError, ShapeError
+from ..errors import InputError
 from ..types import Tensor
+from .images import checked_images
 
-__all__ = ["SEVERITIES", "Blur", "Contrast", "Corruption", "Occlusion", "PixelNoise"]
+__all__ = ["SEVERITIES", "Blur", "Brightness", "Contrast", "Corruption", "Occlusion", "PixelNoise", "Pixelate"]
 
 SEVERITIES = 5
 """How many severities there are, 1 being the least."""
@@ -45,16 +46,12 @@ class Corruption(ABC):
             seed: another seed, other noise.
 
         Raises:
-            InputError: for another severity.
+            InputError: for another severity, and for images that are not in [0, 1].
             ShapeError: for what are no images.
         """
         if severity not in range(1, SEVERITIES + 1):
             raise InputError(f"{type(self).__name__} got severity={severity!r}; it must be 1 to {SEVERITIES}")
-        if images.dim() != 4:
-            raise ShapeError(
-                f"{type(self).__name__} got a batch of shape {tuple(images.shape)}; it needs images, (batch, channels, "
-                "height, width)"
-            )
+        checked_images(type(self).__name__, images)
         stream = Stream(Key(seed, severity, ids), 0)
         return self.apply(images, self.levels[severity - 1], stream).clamp(0.0, 1.0)
 
@@ -100,6 +97,32 @@ class Contrast(Corruption):
 
 
 @dataclass(frozen=True)
+class Brightness(Corruption):
+    """More light: 0.1, 0.2, 0.3, 0.4, 0.5 is added to each pixel, and white stays white."""
+
+    levels: ClassVar[tuple[float, ...]] = (0.1, 0.2, 0.3, 0.4, 0.5)
+
+    def apply(self, images: Tensor, level: float, stream: Stream) -> Tensor:
+        """The images and the light."""
+        return images + level
+
+
+@dataclass(frozen=True)
+class Pixelate(Corruption):
+    """Coarser pixels: 0.8, 0.65, 0.5, 0.4, 0.25 as many along height and width, each the mean of what it covers."""
+
+    levels: ClassVar[tuple[float, ...]] = (0.8, 0.65, 0.5, 0.4, 0.25)
+
+    def apply(self, images: Tensor, level: float, stream: Stream) -> Tensor:
+        """The means of what a coarse pixel covers, and of those what a fine one covers."""
+        for _ in range(2):  # rows, and then columns in their place
+            fine = images.shape[-2]
+            coarse = max(round(level * fine), 1)
+            images = (_boxes(coarse, fine, images) @ (_boxes(fine, coarse, images) @ images)).mT
+        return images
+
+
+@dataclass(frozen=True)
 class Occlusion(Corruption):
     """A black square somewhere, of 1/4, 3/8, 1/2, 5/8, 3/4 of the image's height and width."""
 
@@ -116,3 +139,10 @@ class Occlusion(Corruption):
             inside.append((place >= first) & (place < first + side))
         rows, columns = inside
         return images * ~(rows[..., None] & columns[..., None, :])
+
+
+def _boxes(start: int, end: int, like: Tensor) -> Tensor:
+    """Makes `end` pixels of `start` on one stretch, each the mean of what it covers: `(end, start)`."""
+    old, new = (torch.arange(number + 1, dtype=like.dtype, device=like.device) / number for number in (start, end))
+    overlap = torch.minimum(old[1:], new[1:, None]) - torch.maximum(old[:-1], new[:-1, None])
+    return overlap.clamp(min=0.0) * end

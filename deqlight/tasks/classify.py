@@ -9,11 +9,12 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import nn
 from torch.nn import functional as F
 from torchmetrics import MetricCollection
-from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError
 
 from ..brownian import keyed
 from ..data import Batch
 from ..errors import InputError, ShapeError
+from ..metrics import uncertainty_metrics
+from ..robustness import Classifier
 from ..types import Tensor
 from .base import Task
 from .evaluation import checked_classes
@@ -32,12 +33,13 @@ class Prediction(NamedTuple):
     """`(batch, classes)`."""
 
 
-class Classify(Task):
+class Classify(Task, Classifier):
     """Classification by any network that gives scores `(batch, classes)`.
 
-    Logged per epoch, over all ranks: `train/loss`, `train/accuracy`, `val/` and `test/` `loss`, `accuracy` and `ece`
-    (expected calibration error, 15 bins), and `nfe/forward`, `nfe/backward`: field evaluations per sample and batch,
-    summed over the network's solves. `train/loss_step` is the loss of single batches on the first rank.
+    Logged per epoch, over all ranks: `train/loss`, `train/accuracy`, `val/` and `test/` `loss`, `accuracy`, `ece`
+    (expected calibration error, 15 bins) and `nll`, as other tasks of classes have it, and `nfe/forward`,
+    `nfe/backward`: field evaluations per sample and batch, summed over the network's solves. `train/loss_step` is the
+    loss of single batches on the first rank.
 
     Args:
         net: the network.
@@ -58,7 +60,7 @@ class Classify(Task):
         scheduler_interval: Literal["epoch", "step"] = "epoch",
         label_smoothing: float = 0.0,
     ) -> None:
-        metrics = partial(_metrics, classes=checked_classes("Classify", classes))
+        metrics = partial(uncertainty_metrics, classes=checked_classes("Classify", classes))
         if not 0.0 <= label_smoothing < 1.0:
             raise InputError(f"Classify: label_smoothing is {label_smoothing}; it must lie in [0, 1)")
         super().__init__(net, optimizer, scheduler, scheduler_interval, metrics, watched=("train/accuracy",))
@@ -85,20 +87,14 @@ class Classify(Task):
 
     def score(self, metrics: MetricCollection, outputs: Tensor, targets: Tensor) -> None:
         """Update with the probabilities."""
-        metrics.update(outputs.softmax(1), targets)
+        metrics.update(preds=outputs.softmax(1), target=targets)
+
+    def logs(self, outputs: Tensor) -> Tensor:
+        """The logarithm of the probabilities, `(batch, classes)`."""
+        return outputs.log_softmax(1)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Prediction:
         """Probabilities and the likeliest class of each sample, with its id."""
         with keyed(self.key(batch)):
             probabilities = self(batch.inputs).softmax(1)
         return Prediction(batch.ids, probabilities.argmax(1), probabilities)
-
-
-def _metrics(stage: str, classes: int) -> MetricCollection:
-    return MetricCollection(
-        {
-            f"{stage}/accuracy": MulticlassAccuracy(classes, average="micro"),
-            f"{stage}/ece": MulticlassCalibrationError(classes),
-        },
-        compute_groups=False,
-    )

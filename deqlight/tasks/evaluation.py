@@ -15,9 +15,9 @@ from ..brownian import Key, keyed
 from ..callbacks import FiniteGuard
 from ..data import Batch, labelled
 from ..errors import InputError
+from ..metrics import Mean
 from ..solution import Stats, record
 from ..types import Tensor
-from .mean import Mean
 
 __all__ = ["Evaluation", "Outputs", "checked_classes"]
 

@@ -18,10 +18,11 @@ from ..data import Batch
 from ..errors import InputError
 from ..metrics import DOUBTS, Predictive
 from ..nets import SDENet
+from ..robustness import Classifier
 from ..solution import record
 from ..types import Tensor
 from .evaluation import Evaluation, checked_classes
-from .uncertain import checked, likelihood, metrics_of
+from .uncertain import checked, likelihood, mean_logs, metrics_of
 
 __all__ = ["ClassifySDENet", "Scattered"]
 
@@ -57,7 +58,7 @@ class Scattered(NamedTuple):
     """G, from 0 on the data to 1 outside, `(batch,)`."""
 
 
-class ClassifySDENet(Evaluation):
+class ClassifySDENet(Evaluation, Classifier):
     """Trains an `SDENet`: cross entropy for stem, drift and head; for the diffusion, data against noisy data.
 
     The diffusion's own loss is that of telling the batch (0) from the batch with Gaussian noise added (1); it reaches
@@ -128,6 +129,10 @@ class ClassifySDENet(Evaluation):
         said = Predictive(outputs.scores)
         doubts = {**said.doubts(), DIFFUSION: outputs.logit}  # g grows with its logit, and does not saturate
         metrics.update(preds=said.probabilities, target=targets, doubts=doubts)
+
+    def logs(self, outputs: Outlook) -> Tensor:
+        """The logarithm of the mean probabilities, `(batch, classes)`."""
+        return mean_logs(outputs.scores)
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """One step of both optimisers."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import partial
 from typing import Literal, NamedTuple
@@ -16,11 +17,12 @@ from ..data import Batch, labelled
 from ..errors import ShapeError
 from ..metrics import DOUBTS, OUTSIDE, Predictive, uncertainty_metrics
 from ..nets import Several
+from ..robustness import Classifier
 from ..types import Tensor
 from .base import Task
 from .evaluation import checked_classes
 
-__all__ = ["ClassifyUncertain", "Uncertain", "checked", "likelihood", "metrics_of"]
+__all__ = ["ClassifyUncertain", "Uncertain", "checked", "likelihood", "mean_logs", "metrics_of"]
 
 
 class Uncertain(NamedTuple):
@@ -40,7 +42,7 @@ class Uncertain(NamedTuple):
     """The part of it that is disagreement of the draws, `(batch,)`."""
 
 
-class ClassifyUncertain(Task):
+class ClassifyUncertain(Task, Classifier):
     """Classification by networks that say several things of a sample: `Ensemble`, `Draws`; or one, as any classifier.
 
     In training the loss is the mean cross entropy over the draws, so that each member of an ensemble learns as it would
@@ -93,6 +95,10 @@ class ClassifyUncertain(Task):
         predictive = Predictive(outputs)
         metrics.update(preds=predictive.probabilities, target=targets, doubts=predictive.doubts())
 
+    def logs(self, outputs: Tensor) -> Tensor:
+        """The logarithm of the mean probabilities, `(batch, classes)`."""
+        return mean_logs(outputs)
+
     def predict_step(self, batch: Batch, batch_idx: int) -> Uncertain:
         """Mean, variance and doubt of each sample, with its id."""
         with keyed(self.key(batch)):
@@ -105,6 +111,14 @@ def likelihood(predictive: Predictive, targets: Tensor) -> Tensor:
     """The mean of −log p over the samples of a class; 0 where there is none."""
     total = F.nll_loss(predictive.mean, targets, ignore_index=OUTSIDE, reduction="sum")
     return total / max(int(labelled(targets)), 1)
+
+
+def mean_logs(scores: Tensor) -> Tensor:
+    """The logarithm of the mean probabilities, `(batch, classes)`, of scores `(draws, batch, classes)`; with gradients.
+
+    `Predictive.mean` is the same without gradients.
+    """
+    return scores.log_softmax(-1).logsumexp(0) - math.log(len(scores))
 
 
 def checked(scores: Tensor, classes: int) -> Tensor:

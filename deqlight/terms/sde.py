@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from torch import nn
 
@@ -67,7 +67,8 @@ class SDETerm(Stochastic):
 
     def vf(self, t: Time, y: State) -> Slope:
         """Drift and diffusion at `t`, `y`."""
-        return Slope(self.f.vf(t, y), self.g.vf(t, y))
+        f, g = self._parts
+        return Slope(f.vf(t, y), g.vf(t, y))
 
     def drift(self, t: Time, y: State) -> State:
         """The drift alone, shaped as `y`."""
@@ -81,7 +82,8 @@ class SDETerm(Stochastic):
 
     def over(self, t0: Time, t1: Time) -> Self:
         """Drift and diffusion over the step; layered ones choose their layer."""
-        return self._with(self.f.over(t0, t1), self.g.over(t0, t1))
+        f, g = self._parts
+        return self._with(f.over(t0, t1), g.over(t0, t1))
 
     def jumps(self, low: float, high: float) -> tuple[float, ...]:
         """The jumps of both."""
@@ -99,5 +101,12 @@ class SDETerm(Stochastic):
         """The same term with `hook` around the fields of both."""
         return self._with(self.f.wrap(hook), self.g.wrap(hook))
 
+    @property
+    def _parts(self) -> tuple[Term, Term]:
+        """Both, at less cost than two attributes of a module: each step asks several times."""
+        parts = self._modules
+        return cast(Term, parts["f"]), cast(Term, parts["g"])
+
     def _with(self, f: Term, g: Term) -> Self:
-        return self if f is self.f and g is self.g else self._replace(_modules={"f": f, "g": g})
+        before = self._parts
+        return self if f is before[0] and g is before[1] else self._replace(_modules={"f": f, "g": g})

@@ -109,15 +109,16 @@ class Stochastic(Term):
 
     def advance(self, y0: State, weights: Sequence[Weight], vfs: Sequence[Slope], control: Drive) -> State:
         """`y0 + Σ weight · (f dt + g dW)`."""
-        y = y0
-        for weight, vf in zip(weights, vfs, strict=True):
-            if isinstance(weight, float) and weight == 0.0:
+        y, dt, w = y0, control.dt, control.w
+        for weight, (f, g) in zip(weights, vfs, strict=True):
+            plain = isinstance(weight, float)
+            if plain and weight == 0.0:
                 continue
-            y = axpy(weight * control.dt, vf.f, y)
-            if self.channels is None and isinstance(weight, float):
-                y = each(lambda a, g, w, c=weight: torch.addcmul(a, g, w, value=c), y, vf.g, control.w)
+            y = axpy(weight * dt, f, y)
+            if plain and self.channels is None:
+                y = _moved(y, g, w, cast(float, weight))
             else:
-                y = axpy(weight, self.noise_prod(vf.g, control.w), y)
+                y = axpy(weight, self.noise_prod(g, w), y)
         return y
 
     def increment(self, weights: Sequence[Weight], vfs: Sequence[Slope], control: Drive) -> State:
@@ -140,6 +141,13 @@ class Stochastic(Term):
         if self.noise == "scalar":
             return each(lambda leaf: leaf.new_empty(leaf.shape[0], *[1] * (leaf.dim() - 1)), leaves(y0)[0])
         return y0 if self.channels is None else leaves(y0)[0].new_empty(len(leaves(y0)[0]), self.channels)
+
+
+def _moved(y: State, g: State, w: State, weight: float) -> State:
+    """`y + weight g w`, number by number, in one pass over memory."""
+    if isinstance(y, Tensor):  # the usual case, at the least cost
+        return torch.addcmul(y, cast(Tensor, g), cast(Tensor, w), value=weight)
+    return each(lambda a, b, c: torch.addcmul(a, b, c, value=weight), y, g, w)
 
 
 def _check(name: str, noise: Noise, calculus: Calculus, brownian: Brownian, channels: int | None) -> None:

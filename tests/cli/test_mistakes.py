@@ -33,6 +33,9 @@ LINES = {
     "--trainer.max_epoch 3": ("Trainer has no option 'max_epoch'; did you mean max_epochs?",),
     "--trainer.max_epochs many": ("trainer.max_epochs is 'many'; expected int",),
     "--trainer.callbacks+=EarlyStoping": ("trainer.callbacks[0]: there is no callback", "did you mean EarlyStopping?"),
+    "--trainer.callbacks+=EarlyStopping --trainer.callbacks.monitro=x": (
+        "trainer.callbacks[0].monitro: EarlyStopping has no option 'monitro'; did you mean monitor?",
+    ),
     "--best.monitr x": ("best.monitr: Best has no option 'monitr'; did you mean monitor?",),
     "--best.mode most": ("best.mode",),
     "--seed_everything seven": ("seed_everything is 'seven'; expected bool or int",),

@@ -21,8 +21,8 @@ from deqlight.brownian import Key, keyed
 from deqlight.callbacks import PluginParity
 from deqlight.data import Loader, Order, Start
 from deqlight.errors import PluginError
+from deqlight.metrics import Mean
 from deqlight.states import tree_map
-from deqlight.tasks.mean import Mean
 
 TIMEOUT = timedelta(seconds=20)
 SAMPLES = 8

@@ -8,8 +8,9 @@ from deqlight import SaveAt, solve
 from deqlight.brownian import Increments, Interval
 from deqlight.controllers import PID
 from deqlight.errors import InputError
-from deqlight.gradients import Backsolve, Checkpoint, Direct, Implicit, Reversible
-from deqlight.solvers import SRK, Euler, EulerHeun, Heun, LogODE, Milstein, Platen, ReversibleHeun
+from deqlight.gradients import Checkpoint, Direct, Implicit, Reversible
+from deqlight.solvers import SRK, Euler, EulerHeun, Heun, LogODE, Milstein, Platen, ReversibleHeun, ReversiblePair
+from deqlight.testing.memory import measured_memory
 
 EXACT = 1e-10  # relative, in float64
 GRID = [k / 12 for k in range(13)]
@@ -25,7 +26,7 @@ CASES = [
 
 def gradients(rule, solver, noise, **options):
     torch.manual_seed(0)
-    term = sdes.equation(noise, solver.info.calculus, options.pop("brownian", Increments(seed=4)))
+    term = sdes.equation(noise, solver.info.calculus or "stratonovich", options.pop("brownian", Increments(seed=4)))
     y0 = torch.randn(5, 3, requires_grad=True)
     solution = solve(term, y0, options.pop("ts", GRID), solver=solver, gradient=rule, **options)
     return solution, torch.autograd.grad(solution.ys.square().sum(), [y0, *term.parameters()], materialize_grads=True)
@@ -73,7 +74,21 @@ def gbm_gap(steps):
     return max(float((a - b).abs()) / 200 for a, b in zip(found, expected, strict=True))
 
 
-@pytest.mark.parametrize("rule", [Backsolve(), Implicit()], ids=repr)
-def test_rules_that_know_no_noise_refuse_it(rule, double):
-    with pytest.raises(InputError):
-        gradients(rule, Heun(), "diagonal")
+def test_noise_does_not_come_to_rest(double):
+    with pytest.raises(InputError, match="Implicit"):
+        gradients(Implicit(), Heun(), "diagonal")
+
+
+def test_pairs_of_steps_forth_and_back_are_no_method_for_noise(double):
+    with pytest.raises(InputError, match="ReversiblePair got a stochastic term"):
+        gradients(Reversible(), ReversiblePair(Heun()), "diagonal")
+
+
+def test_the_memory_of_undone_steps_does_not_grow(double):
+    def peak(rule, steps):
+        term, y0 = sdes.equation("diagonal", "stratonovich", Increments(seed=4)), torch.randn(64, 3)
+        options = {"solver": ReversibleHeun(), "gradient": rule, "saveat": SaveAt(final=True)}
+        found = measured_memory(lambda: solve(term, y0, sdes.even(steps), **options).y1.sum(), list(term.parameters()))
+        return found.peak - y0.nbytes * steps  # the path, which is drawn at once
+
+    assert peak(Reversible(), 64) < 1.1 * peak(Reversible(), 8) and peak(Direct(), 64) > 5 * peak(Direct(), 8)

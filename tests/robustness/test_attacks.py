@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from deqlight.errors import InputError
+from deqlight.errors import InputError, ShapeError
 from deqlight.robustness import FGSM, PGD
 
 IDS = torch.arange(6)
@@ -50,6 +50,41 @@ def test_the_random_start_is_the_images_own(model):
     part = PGD(steps=1, step=1e-6)(lambda x: x.flatten(1).sum(1), images[[4, 1]], IDS[[4, 1]])
     assert torch.equal(whole[[4, 1]], part)
     assert not torch.equal(whole, PGD(steps=1, step=1e-6)(lambda x: x.flatten(1).sum(1), images, IDS, seed=1))
+
+
+def test_they_are_those_of_the_paper_by_hand(model):
+    """FGSM's step, and two of PGD's, written out."""
+    images, losses = model
+
+    def sign(x):
+        leaf = x.clone().requires_grad_()
+        return torch.autograd.grad(losses(leaf).sum(), leaf)[0].sign()
+
+    torch.testing.assert_close(FGSM(0.05)(losses, images, IDS), images + 0.05 * sign(images))
+    start = PGD(0.05, steps=1, step=1e-30)(losses, images, IDS)
+    one = (start + 0.04 * sign(start)).clamp(images - 0.05, images + 0.05)
+    two = (one + 0.04 * sign(one)).clamp(images - 0.05, images + 0.05)
+    torch.testing.assert_close(PGD(0.05, steps=2, step=0.04)(losses, images, IDS), two)
+    assert (start - images).abs().amax() > 0.03
+
+
+def test_what_cannot_be_attacked_is_refused(model):
+    images, losses = model
+    with pytest.raises(InputError, match="no gradient in the images"):
+        FGSM()(lambda x: losses(x.detach()), images, IDS)
+    with pytest.raises(InputError, match="not finite"):
+        PGD()(lambda x: losses(x) * float("nan"), images, IDS)
+    with pytest.raises(InputError, match=r"FGSM got images from .* they must lie in \[0, 1\]"):
+        FGSM()(losses, images * 255, IDS)
+    with pytest.raises(InputError, match="PGD got images from nan"):
+        PGD()(losses, images * float("nan"), IDS)
+    with pytest.raises(ShapeError, match="needs images"):
+        PGD()(losses, images.flatten(1), IDS)
+
+
+def test_a_bound_in_255ths_is_refused():
+    with pytest.raises(InputError, match=r"8 of 255 is 0\.0314"):
+        PGD(eps=8.0)
 
 
 @pytest.mark.parametrize(

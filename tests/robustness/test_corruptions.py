@@ -3,11 +3,12 @@
 import pytest
 import torch
 from sklearn.datasets import load_digits
+from torch.nn import functional as F
 
 from deqlight.errors import InputError, ShapeError
-from deqlight.robustness import Blur, Contrast, Occlusion, PixelNoise
+from deqlight.robustness import Blur, Brightness, Contrast, Occlusion, Pixelate, PixelNoise
 
-ALL = [PixelNoise(), Blur(), Contrast(), Occlusion()]
+ALL = [PixelNoise(), Blur(), Contrast(), Brightness(), Pixelate(), Occlusion()]
 IMAGES = torch.tensor(load_digits().images[:200] / 16.0).float()[:, None]
 IDS = torch.arange(200)
 
@@ -42,6 +43,19 @@ def test_blur_keeps_the_mean_of_even_images_and_spreads_a_point():
 
 def test_contrast_keeps_each_images_mean():
     torch.testing.assert_close(Contrast()(IMAGES, 5, IDS).mean((1, 2, 3)), IMAGES.mean((1, 2, 3)))
+
+
+def test_brightness_adds_light_up_to_white():
+    torch.testing.assert_close(Brightness()(IMAGES, 3, IDS), (IMAGES + 0.3).clamp(max=1.0))
+
+
+def test_coarse_pixels_are_means_of_fine_ones():
+    """Half as many along each side, and images that are not square."""
+    found = Pixelate()(IMAGES, 3, IDS)
+    torch.testing.assert_close(found, F.interpolate(F.avg_pool2d(IMAGES, 2), scale_factor=2.0))
+    tall = torch.rand(2, 3, 10, 7)
+    torch.testing.assert_close(Pixelate()(tall, 1, IDS[:2]).mean((2, 3)), tall.mean((2, 3)))
+    torch.testing.assert_close(Pixelate()(tall, 1, IDS[:2]).mT, Pixelate()(tall.mT, 1, IDS[:2]))
 
 
 def test_the_square_has_its_side_and_lies_inside():

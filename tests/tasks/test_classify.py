@@ -46,7 +46,7 @@ def test_it_learns_and_logs_what_it_promises(tmp_path):
     assert set(trainer.callback_metrics) >= LOGGED
     assert trainer.callback_metrics["val/accuracy"] > 0.6  # chance is 0.1
     (tested,) = trainer.test(task, datamodule=data, verbose=False)
-    assert set(tested) == {"test/loss", "test/accuracy", "test/ece", "nfe/forward"}
+    assert set(tested) == {"test/loss", "test/accuracy", "test/ece", "test/nll", "nfe/forward"}
 
 
 def test_scores_are_those_of_the_whole_part(tmp_path):

@@ -1,4 +1,4 @@
-"""Station: the task. A mean over an epoch and all ranks, each batch by its size."""
+"""Station: the metrics. A mean over an epoch and all ranks, each batch by its size."""
 
 from __future__ import annotations
 
