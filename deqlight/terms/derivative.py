@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 
@@ -40,9 +41,9 @@ def along(
 def _pushed(value: State, inputs: State, ways: Sequence[State], wanted: bool) -> list[State]:
     """J times each of the directions."""
     moving = [out for out in leaves(value) if out.requires_grad]
-    weights = [torch.zeros_like(out, requires_grad=True) for out in moving]
     if not moving:
         return [each(torch.zeros_like, value) for _ in ways]
+    weights = _zeros(moving, leaves(inputs))
     options = {"allow_unused": True, "materialize_grads": True}
     pulled = torch.autograd.grad(moving, leaves(inputs), weights, create_graph=True, **options)
     rates = []
@@ -56,6 +57,16 @@ def _pushed(value: State, inputs: State, ways: Sequence[State], wanted: bool) ->
         rest = iter(found)
         rates.append(each(lambda out, rest=rest: next(rest) if out.requires_grad else torch.zeros_like(out), value))
     return rates
+
+
+def _zeros(outs: Sequence[Tensor], inputs: Sequence[Tensor]) -> list[Tensor]:
+    """Zeros to differentiate by, made later than the inputs, if only for the graph.
+
+    The engine looks at all nodes that are no older than what it differentiates by: by leaves, at the whole history of
+    the inputs, so that the cost of a long solve would grow with its square.
+    """
+    never, late = torch.zeros((), dtype=torch.bool, device=outs[0].device), sum(leaf.sum() for leaf in inputs)
+    return [torch.where(never, cast(Tensor, late).to(out.dtype), torch.zeros_like(out)) for out in outs]
 
 
 def _leads_nowhere(value: State, inputs: State) -> bool:

@@ -58,6 +58,7 @@ def test_taylor_of_a_linear_equation(k, double):
     torch.testing.assert_close(solution.costs["Taylor"], expected, rtol=1e-6, atol=0)
 
 
+@pytest.mark.timeout(60)  # two seconds, where an evaluation costs the same late in the solve as early
 def test_taylor_counts_the_time_of_the_field(double):
     """u̇ = a u + sin t has ü = a u̇ + cos t."""
     y0, steps = torch.zeros(1, 1), 2000
