@@ -12,25 +12,13 @@ run go to ood.json as they come, and a run that is there is not repeated; the ta
 from __future__ import annotations
 
 import argparse
-import csv
-import json
-import subprocess
-import sys
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from statistics import mean
-from typing import Any
 
-import yaml
+from trials import BRIEF, ROOT, Config, Row, experiment, kept, known, run, shown, write
 
-from deqlight.testing.timing import machine
-
-ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).with_suffix(".json")
 PAGE = ROOT / "docs" / "howto" / "uncertainty.md"
-BEGIN, END = "<!-- made by benchmarks/ood.py -->\n", "<!-- end -->\n"
-EXPERIMENTS = ROOT / "configs" / "experiment"
 TESTS = {"moons": "two moons, far points", "digits": "digits, patches of photographs"}
 METHODS = {"sde_net": "SDE-Net", "ensemble": "deep ensemble, 5", "softmax": "softmax of one network"}
 DOUBTS = {
@@ -40,54 +28,28 @@ DOUBTS = {
 }
 """What ranks the samples; of a single draw variance and information are zero."""
 
-Row = Mapping[str, Any]
 
-
-def config(method: str, test: str, folder: Path) -> Path:
-    """The experiment's file; that of the softmax is made of the ensemble's."""
+def config(method: str, test: str) -> Config:
+    """The experiment; that of the softmax is made of the ensemble's."""
     if method != "softmax":
-        return EXPERIMENTS / f"{method}_{test}.yaml"
-    content = yaml.safe_load((EXPERIMENTS / f"ensemble_{test}.yaml").read_text())
+        return experiment(f"{method}_{test}")
+    content = experiment(f"ensemble_{test}")
     net = content["model"]["init_args"]["net"]["init_args"]
     net["members"] = net["members"][:1]
-    path = folder / f"softmax_{test}.yaml"
-    path.write_text(yaml.safe_dump(content))
-    return path
+    return content
 
 
-def run(method: str, test: str, seed: int, brief: Sequence[str]) -> dict[str, float]:
-    """Train and test; what `deqlight test` logged."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        words = ["-c", str(config(method, test, folder)), "--name", "run", "--trainer.accelerator=cpu"]
-        for command, more in (("fit", brief), ("test", ("--ckpt_path", "best"))):
-            line = [sys.executable, "-m", "deqlight", command, *words, f"--seed_everything={seed}", *more]
-            done = subprocess.run(line, cwd=folder, capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise SystemExit(f"{' '.join(line)}\n{done.stdout}{done.stderr}")
-        (path,) = folder.glob("runs/run/version_0/test/version_0/metrics.csv")
-        with path.open() as file:
-            return {name: round(float(value), 5) for name, value in next(csv.DictReader(file)).items() if value}
-
-
-def measured(seeds: int, brief: Sequence[str], known: Sequence[Row]) -> Iterator[Row]:
-    """A row for each run, those that are known first."""
-    yield from known
-    done = {(row["method"], row["test"], row["seed"]) for row in known}
+def measured(seeds: int, brief: Sequence[str], before: Sequence[Row]) -> Iterator[Row]:
+    """A row for each run that is not there yet."""
+    done = {(row["method"], row["test"], row["seed"]) for row in before}
     for seed in range(seeds):
         for test in TESTS:
             for method in METHODS:
                 if (method, test, seed) in done:
                     continue
-                found = run(method, test, seed, brief)
+                found = run(config(method, test), seed, brief)
                 print(method, test, f"seed {seed}:", {k: v for k, v in found.items() if "auroc" in k}, flush=True)
                 yield {"method": method, "test": test, "seed": seed, **found}
-
-
-def shown(rows: Sequence[Row], name: str) -> str:
-    """The mean over seeds, and the range."""
-    values = [row[f"test/{name}"] for row in rows]
-    return f"{mean(values):.3f} ({min(values):.3f} – {max(values):.3f})"
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -102,14 +64,6 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write(rows: Sequence[Row]) -> None:
-    """The table into the page, between its marks."""
-    seeds = len({row["seed"] for row in rows})
-    before, rest = PAGE.read_text().split(BEGIN)
-    note = f"\nMean over {seeds} seeds, and the range, by `OMP_NUM_THREADS=1 python benchmarks/ood.py`.\n"
-    PAGE.write_text(before + BEGIN + table(rows) + note + END + rest.split(END, 1)[1])
-
-
 def main() -> None:
     """Measure what is missing, keep the numbers, write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -118,16 +72,12 @@ def main() -> None:
     parser.add_argument("--draw", action="store_true", help="measure nothing, write the table of what is there")
     given = parser.parse_args()
     if given.quick:
-        brief = ("--trainer.max_epochs=1", "--trainer.limit_train_batches=2")
-        print(table(list(measured(1, brief, ()))))
+        print(table(list(measured(1, BRIEF, ()))))
         return
-    known = json.loads(RESULTS.read_text())["rows"] if RESULTS.exists() else []
-    rows: list[Row] = []
-    for row in measured(0 if given.draw else given.seeds, (), known):
-        rows.append(row)
-        RESULTS.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1, ensure_ascii=False) + "\n")
+    before = known(RESULTS)
+    rows = kept(measured(0 if given.draw else given.seeds, (), before), RESULTS, before)
     print(table(rows))
-    write(rows)
+    write(PAGE, "ood.py", table(rows), rows)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,77 @@
+"""What benchmarks share that train and test by the command line: a run, its figures, and a table in a page."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import yaml
+
+from deqlight.testing.timing import machine
+
+ROOT = Path(__file__).parents[1]
+EXPERIMENTS = ROOT / "configs" / "experiment"
+BRIEF = ("--trainer.max_epochs=1", "--trainer.limit_train_batches=2")
+"""What makes a run short, to see whether it runs."""
+
+Row = Mapping[str, Any]
+Config = dict[str, Any]
+
+
+def experiment(name: str) -> Config:
+    """The content of a shipped experiment."""
+    content: Config = yaml.safe_load((EXPERIMENTS / f"{name}.yaml").read_text())
+    return content
+
+
+def run(content: Config, seed: int, brief: Sequence[str] = ()) -> dict[str, float]:
+    """Train and test; what `deqlight test` logged."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "trial.yaml").write_text(yaml.safe_dump(content))
+        words = ["-c", "trial.yaml", "--name", "run", "--trainer.accelerator=cpu", f"--seed_everything={seed}"]
+        for command, more in (("fit", brief), ("test", ("--ckpt_path", "best"))):
+            line = [sys.executable, "-m", "deqlight", command, *words, *more]
+            done = subprocess.run(line, cwd=folder, capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise SystemExit(f"{' '.join(line)}\n{done.stdout}{done.stderr}")
+        (path,) = folder.glob("runs/run/version_0/test/version_0/metrics.csv")
+        with path.open() as file:
+            return {name: round(float(value), 5) for name, value in next(csv.DictReader(file)).items() if value}
+
+
+def known(results: Path) -> list[Row]:
+    """The rows that are there from earlier runs."""
+    rows: list[Row] = json.loads(results.read_text())["rows"] if results.exists() else []
+    return rows
+
+
+def kept(rows: Iterator[Row], results: Path, before: Sequence[Row]) -> list[Row]:
+    """All rows, written as they come, so that what is measured is not measured again."""
+    found = list(before)
+    for row in rows:
+        found.append(row)
+        text = json.dumps({"machine": machine(), "rows": found}, indent=1, ensure_ascii=False)
+        results.write_text(text + "\n")
+    return found
+
+
+def shown(rows: Sequence[Row], name: str, figure: Callable[[float], str] = "{:.3f}".format) -> str:
+    """The mean over seeds, and the range."""
+    values = [row[f"test/{name}"] for row in rows]
+    return f"{figure(mean(values))} ({figure(min(values))} – {figure(max(values))})"
+
+
+def write(page: Path, script: str, table: str, rows: Sequence[Row]) -> None:
+    """The table into a page, between its marks."""
+    begin, end, seeds = f"<!-- made by benchmarks/{script} -->\n", "<!-- end -->\n", len({row["seed"] for row in rows})
+    before, rest = page.read_text().split(begin)
+    note = f"\nMean over {seeds} seeds, and the range, by `OMP_NUM_THREADS=1 python benchmarks/{script}`.\n"
+    page.write_text(before + begin + table + note + end + rest.split(end, 1)[1])
