@@ -147,20 +147,29 @@ def refuse_output(method: str, problem: Problem) -> None:
         )
 
 
-def refuse_undeclared(outputs: Sequence[Tensor], declared: Sequence[Tensor], whose: str = "a field") -> None:
-    """Raise `InputError` if a graph begins at other leaves than declared ones: their gradient would be lost."""
+def refuse_undeclared(
+    outputs: Sequence[Tensor], declared: Sequence[Tensor], whose: str = "a field"
+) -> dict[int, Tensor]:
+    """Where a graph begins, by identity; `InputError` if at other leaves than declared ones, whose gradient were lost.
+
+    Declared tensors that are no leaves are all taken for such places.
+    """
     known, stops = {id(tensor) for tensor in declared}, {t.grad_fn for t in declared if t.grad_fn is not None}
     todo = [out.grad_fn for out in outputs if out.grad_fn is not None and out.grad_fn not in stops]
-    seen = set(todo)
+    seen, begins = set(todo), [out for out in outputs if out.grad_fn is None and out.requires_grad]
     while todo:
         node = todo.pop()
         variable = getattr(node, "variable", None)  # an AccumulateGrad node holds its leaf
-        if variable is not None and id(variable) not in known:
+        if variable is not None:
+            begins.append(variable)
+        following = [edge for edge, _ in node.next_functions if edge is not None and edge not in seen]
+        seen.update(following)
+        todo += [edge for edge in following if edge not in stops]
+    for variable in begins:
+        if id(variable) not in known:
             raise InputError(
                 f"{whose} uses a tensor of shape {tuple(variable.shape)} that needs a gradient but is neither a "
                 "parameter of the term nor in its context, so that it would get none; make the field an nn.Module "
                 "that owns it, declare it, ODETerm(field, context=(tensor,)), or use the gradient Direct"
             )
-        following = [edge for edge, _ in node.next_functions if edge is not None and edge not in seen]
-        seen.update(following)
-        todo += [edge for edge in following if edge not in stops]
+    return {id(tensor): tensor for tensor in (*begins, *(t for t in declared if t.grad_fn is not None))}

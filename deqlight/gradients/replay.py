@@ -23,6 +23,8 @@ class Call:
 
     y: State
     value: State
+    tensors: Sequence[Tensor]
+    """What else the value depends on."""
 
 
 Key: TypeAlias = tuple[FieldFn, Time]
@@ -68,8 +70,8 @@ class Tape:
         y = each(lambda leaf: leaf.detach().requires_grad_(), y)
         with torch.enable_grad():
             value = field(t, y)
-        self._look_at(field, value, y)
-        self._tape.setdefault((field, t), []).append(Call(y, value))
+        used = self._look_at(field, value, y)
+        self._tape.setdefault((field, t), []).append(Call(y, value, [x for x in self.tensors if id(x) in used]))
         return each(torch.detach, value)
 
     def replay(self, field: FieldFn, t: Time, y: State) -> State:
@@ -78,8 +80,8 @@ class Tape:
         if call is None:
             self.calls += 1
             return field(t, y)
-        inputs = (*leaves(y), *self.tensors)
-        values: tuple[Tensor, ...] = _Replayed.apply(call, len(leaves(y)), *inputs)  # type: ignore[no-untyped-call]
+        inputs = (*leaves(y), *call.tensors)
+        values: tuple[Tensor, ...] = _Replayed.apply(call, *inputs)  # type: ignore[no-untyped-call]
         return values if isinstance(y, tuple) else values[0]
 
     def left(self) -> dict[Key, Call]:
@@ -98,25 +100,25 @@ class Tape:
         call = None if calls else self.after.get(key)
         return call if call is not None and _near(call.y, y) else None
 
-    def _look_at(self, field: FieldFn, value: State, y: State) -> None:
-        refuse_undeclared(leaves(value), [*self.tensors, *leaves(y)], f"the field {name_of(field)}")
+    def _look_at(self, field: FieldFn, value: State, y: State) -> dict[int, Tensor]:
+        return refuse_undeclared(leaves(value), [*self.tensors, *leaves(y)], f"the field {name_of(field)}")
 
 
 def _near(a: State, b: State) -> bool:
     pairs = zip(leaves(a), leaves(b), strict=True)
-    return all(bool((x - z).detach().norm() <= NEAR * z.detach().norm()) for x, z in pairs)
+    return all(float(torch.dist(x.detach(), z.detach())) <= NEAR * float(z.detach().norm()) for x, z in pairs)
 
 
 class _Replayed(torch.autograd.Function):
     """The value of a recorded call as a function of the argument and the declared tensors."""
 
     @staticmethod
-    def forward(ctx: Any, call: Call, count: int, *inputs: Tensor) -> tuple[Tensor, ...]:
-        ctx.call, ctx.tensors = call, inputs[count:]
+    def forward(ctx: Any, call: Call, *inputs: Tensor) -> tuple[Tensor, ...]:
+        ctx.call = call
         return tuple(leaf.detach() for leaf in leaves(call.value))
 
     @staticmethod
     def backward(ctx: FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        call, tensors = ctx.call, ctx.tensors  # type: ignore[attr-defined]  # set in forward, as autograd wants it
+        call = ctx.call  # type: ignore[attr-defined]  # set in forward, as autograd wants it
         pairs = list(zip(leaves(call.value), grads, strict=True))
-        return (None, None, *gradients_of(pairs, (*leaves(call.y), *tensors)))
+        return (None, *gradients_of(pairs, (*leaves(call.y), *call.tensors)))

@@ -16,6 +16,7 @@ from ..integrate import integrate, walk
 from ..problem import Path, Problem
 from ..solvers import ReversibleSolver, Solver
 from ..states import leaves, tree_map, tree_tensors
+from ..terms import Term
 from ..types import Carry, State, Tensor, Time
 from ._shared import (
     Sums,
@@ -131,6 +132,7 @@ class _WayBack:
         self.kept = {mark: i for i, mark in enumerate(marks)}
         self.sums = Sums()
         self.calls, self.after = 0, dict[Key, Call]()
+        self.whole = differentiable(*problem.term.tensors(*problem.ends), *problem.solver.tensors())
 
     def run(self, y: State, carry: Carry) -> None:
         """From the end to the start."""
@@ -146,7 +148,7 @@ class _WayBack:
         """From the end of step `n` to its start."""
         solver = cast(ReversibleSolver, self.problem.solver)
         term = self.problem.term.over(t0, t1)
-        tensors = differentiable(*term.tensors(t0, t1), *solver.tensors())
+        tensors = self._tensors_of(term, t0, t1)
         tape = Tape(tensors, solver.info.nfe_step is not None, self.after)
         with torch.no_grad():
             start = solver.unstep(term.wrap(tape.record), t0, t1, end.y, end.carry)
@@ -157,6 +159,12 @@ class _WayBack:
         self.calls, self.after = self.calls + tape.calls, tape.left() if self.problem.term.continuous else {}
         y, carry = tree_map(torch.detach, start[:2])
         return _Cotangent(y, carry, self._arriving(n, dy), dcarry)
+
+    def _tensors_of(self, term: Term, t0: Time, t1: Time) -> list[Tensor]:
+        """What a step depends on; terms that are the same for all steps are asked once, for all of them."""
+        if term is self.problem.term:
+            return self.whole
+        return differentiable(*term.tensors(t0, t1), *self.problem.solver.tensors())
 
     def _differentiate(
         self, outputs: tuple[State, Carry], inputs: tuple[State, Carry], tensors: list[Tensor], end: _Cotangent

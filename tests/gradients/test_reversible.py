@@ -151,6 +151,28 @@ def test_a_declared_context_gets_its_gradient(double):
     assert torch.allclose(*found, rtol=SAME)
 
 
+class Constantly(nn.Module):
+    """A field that is one of its tensors, as it is."""
+
+    def __init__(self, declared):
+        super().__init__()
+        self.value = nn.Parameter(torch.randn(3, 4))
+        self.used = self.value if declared else torch.randn(3, 4, requires_grad=True)
+
+    def forward(self, t, y):
+        return self.used
+
+
+def test_a_field_that_is_its_parameter(double):
+    y0 = torch.randn(3, 4, requires_grad=True)
+    options = {"solver": Leapfrog(), "loss": every_output, "ts": list(range(5))}
+    term = ODETerm(Constantly(declared=True))
+    (direct, _), (found, _) = (gradients(term, y0, gradient=rule, **options) for rule in (Direct(), Reversible()))
+    assert close(direct, found) < SAME and direct[1].abs().min() > 0
+    with pytest.raises(InputError, match="neither a parameter"):
+        gradients(ODETerm(Constantly(declared=False)), y0, gradient=Reversible(), **options)
+
+
 def test_an_undeclared_tensor_is_refused(double):
     hidden = torch.randn(4, requires_grad=True)
     y0 = torch.randn(3, 4, requires_grad=True)
