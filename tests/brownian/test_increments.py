@@ -144,3 +144,12 @@ def test_other_intervals_and_measured_steps_are_refused():
         solve(term, torch.ones(2, 1), [0.0, 1.0], solver=StepDoubling(Milstein()), controller=PID(1e-2, 1e-2))
     with pytest.raises(InputError, match="Lévy area"):
         Increments().draw(torch.zeros(2, 3, 3), Grid(lambda: TIMES, True), LEVY)
+
+
+def test_a_hundred_steps_of_a_hundredth_are_a_hundred():
+    """Their sum in float32 falls short of 1; there is no step over what is left."""
+    ends = torch.tensor([0.0, 1.0])
+    assert float(sum(torch.full((100,), 0.01), torch.zeros(()))) != 1.0
+    term = SDETerm(lambda t, y: -y, lambda t, y: 0.1 * y, noise="diagonal", calculus="ito")
+    solution = solve(term, torch.ones(2, 1), ends, solver=Euler(), controller=Constant(dt=0.01))
+    assert solution.stats.accepted.tolist() == [100, 100]
