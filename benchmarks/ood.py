@@ -59,7 +59,9 @@ def table(rows: Sequence[Row]) -> str:
         for method, title in METHODS.items():
             own = [row for row in rows if (row["method"], row["test"]) == (method, test)]
             for doubt in DOUBTS[method] if own else ():
-                scores = [shown(own, name) for name in (f"auroc_{doubt}", f"fpr95_{doubt}", "accuracy", "ece")]
+                scores = [
+                    shown(own, f"test/{name}") for name in (f"auroc_{doubt}", f"fpr95_{doubt}", "accuracy", "ece")
+                ]
                 lines.append(f"| {told} | {title} | {doubt} | {' | '.join(scores)} |")
     return "\n".join(lines) + "\n"
 

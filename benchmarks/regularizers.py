@@ -33,6 +33,7 @@ COLUMNS = {
     **{f"accuracy_pixelnoise_{severity}": f"noise {severity}" for severity in SEVERITIES},
     "accuracy_pgd20_0.1": "PGD",
     "ece": "ECE",
+    "nfe/forward": "NFE",
 }
 
 
@@ -55,11 +56,17 @@ def branches(regularizers: Sequence[Config]) -> Config:
     return content
 
 
+def long(name: str) -> Config:
+    """A shipped experiment, trained as long as the others."""
+    content = experiment(name)
+    content["model"]["init_args"]["scheduler"]["init_args"]["T_max"] = content["trainer"]["max_epochs"] = EPOCHS
+    return content
+
+
 def neural_sde(sigma: float) -> Config:
-    """The neural SDE with noise of this size, trained as long as the others; without noise, the neural ODE in it."""
-    content = experiment("neural_sde_digits")
+    """The neural SDE with noise of this size; without noise, the neural ODE in it."""
+    content = long("neural_sde_digits")
     model = content["model"]["init_args"]
-    model["scheduler"]["init_args"]["T_max"] = content["trainer"]["max_epochs"] = EPOCHS
     for stage in model["net"]["init_args"]["net"]["init_args"]["stages"]:
         options = stage["init_args"]
         if sigma:
@@ -82,8 +89,8 @@ ENTRANTS = {
     "GaussianNoise(0.2, branch)": resnet(part("GaussianNoise", sigma=0.2, proportional="branch")),
     "StochasticDepth(0.8)": resnet(part("StochasticDepth", survival=0.8)),
     "ShakeDrop(0.8)": resnet(part("ShakeDrop", survival=0.8)),
-    "Kinetic(0.01)": resnet(costs=part("Kinetic", weight=0.01)),
-    "JacobianFrobenius(0.01)": resnet(costs=part("JacobianFrobenius", weight=0.01)),
+    "Kinetic(1e-4)": resnet(costs=part("Kinetic", weight=1e-4)),
+    "JacobianFrobenius(1e-4)": resnet(costs=part("JacobianFrobenius", weight=1e-4)),
     "Smoothness(0.01)": resnet(costs=part("Smoothness", weight=0.01)),
     "two branches": branches(()),
     "two branches, ShakeShake": branches(part("ShakeShake", mode="shake", level="image")),
@@ -91,6 +98,8 @@ ENTRANTS = {
     "neural ODE": neural_sde(0.0),
     "neural SDE, additive 0.2": neural_sde(0.2),
     "neural SDE, additive 0.5": neural_sde(0.5),
+    "neural ODE, measured steps": long("neural_ode_digits"),
+    "neural ODE, measured steps, Kinetic and JacobianFrobenius(1e-4)": long("rnode_digits"),
 }
 
 
@@ -107,7 +116,7 @@ def measured(seeds: int, brief: Sequence[str], before: Sequence[Row]) -> Iterato
         for network, content in ENTRANTS.items():
             if (network, seed) not in done:
                 found = run(content, seed, brief)
-                print(network, f"seed {seed}:", {COLUMNS[k]: found[f"test/{k}"] for k in COLUMNS}, flush=True)
+                print(network, f"seed {seed}:", {told: found[key(name)] for name, told in COLUMNS.items()}, flush=True)
                 yield {"network": network, "seed": seed, **found}
 
 
@@ -117,13 +126,20 @@ def table(rows: Sequence[Row]) -> str:
     for network in ENTRANTS:
         own = [row for row in rows if row["network"] == network]
         if own:
-            scores = [shown(own, name, _figure(name)) for name in COLUMNS]
+            scores = [shown(own, key(name), _figure(name)) for name in COLUMNS]
             lines.append(f"| {network} | {' | '.join(scores)} |")
     return "\n".join(lines) + "\n"
 
 
+def key(name: str) -> str:
+    """What the log calls a column."""
+    return name if "/" in name else f"test/{name}"
+
+
 def _figure(name: str) -> Any:
-    return "{:.3f}".format if name == "ece" else lambda value: f"{100 * value:.1f}"
+    if name in ("ece", "nfe/forward"):
+        return "{:.3f}".format if name == "ece" else "{:.0f}".format
+    return lambda value: f"{100 * value:.1f}"
 
 
 def main() -> None:

@@ -65,7 +65,7 @@ def kept(rows: Iterator[Row], results: Path, before: Sequence[Row]) -> list[Row]
 
 def shown(rows: Sequence[Row], name: str, figure: Callable[[float], str] = "{:.3f}".format) -> str:
     """The mean over seeds, and the range."""
-    values = [row[f"test/{name}"] for row in rows]
+    values = [row[name] for row in rows]
     return f"{figure(mean(values))} ({figure(min(values))} – {figure(max(values))})"
 
 

@@ -6,11 +6,14 @@ from torch import nn
 from torch._dynamo.utils import counters
 
 from deqlight import Compile, Layered, ODETerm, Partitioned, SaveAt, solve
+from deqlight.brownian import Key, keyed
 from deqlight.controllers import PID, Constant
 from deqlight.errors import CompileFailure, InputError, MaxSteps, NonFinite
+from deqlight.fields import MLP
 from deqlight.gradients import Checkpoint
 from deqlight.plugin.manager import host
 from deqlight.policies import Freeze
+from deqlight.regularizers import Dropout, StochasticDepth
 from deqlight.solvers import RK4, Dopri5, Euler, Heun, Kvaerno3
 
 SAME = 1e-12  # relative: graphs sum in another order
@@ -178,6 +181,22 @@ def test_layers_of_one_kind_share_a_graph(graphs):
     eager, graph = (solve(term, y0, range(6), solver=Euler(), compile=how).ys for how in (None, Compile()))
     torch.testing.assert_close(eager, graph, rtol=SAME, atol=SAME)
     assert graphs() == 2  # the first layer's input needs no gradient
+
+
+@pytest.mark.parametrize("noise", [Dropout(p=0.3), StochasticDepth(survival=0.5)], ids=repr)
+def test_a_compiled_step_has_the_noise_of_its_step(noise, graphs):
+    """As published, drawn for each step: one graph for all of them."""
+    term, y0 = noise.wrap(ODETerm(MLP(3, hidden=8))), torch.randn(16, 3)
+    found = []
+    for compiled in (None, Compile()):
+        with keyed(Key(seed=1)):
+            y1 = solve(term, y0, range(13), solver=Heun(), compile=compiled).y1
+        found.append((y1, *torch.autograd.grad(y1.sum(), list(term.parameters()))))
+    for eager, graph in zip(*found, strict=True):
+        torch.testing.assert_close(graph, eager, rtol=1e-4, atol=1e-5)
+    assert graphs() <= 2  # the first step's input needs no gradient
+    with pytest.raises(CompileFailure), keyed(Key(seed=1)):
+        solve(StochasticDepth(survival=0.5, per="batch").wrap(term), y0, range(13), solver=Heun(), compile=Compile())
 
 
 def test_it_is_never_an_eager_run_by_another_name(graphs):

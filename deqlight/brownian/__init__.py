@@ -3,7 +3,7 @@
 from .base import LEVY, SPACE_TIME, Brownian, Grid, Increment, Path, Still
 from .increments import Increments
 from .interval import Interval
-from .key import Key, Stream, keyed, next_stream, redrawn
+from .key import Key, Stream, keyed, lasting_stream, next_stream, redrawn
 
 __all__ = [
     "LEVY",
@@ -18,6 +18,7 @@ __all__ = [
     "Still",
     "Stream",
     "keyed",
+    "lasting_stream",
     "next_stream",
     "redrawn",
 ]

@@ -14,13 +14,16 @@ from ..errors import InputError, ShapeError
 from ..types import Tensor
 from .drawing import Law, drawn_apart, drawn_together
 
-__all__ = ["Key", "Per", "Stream", "keyed", "next_stream", "redrawn"]
+__all__ = ["Key", "Per", "Stream", "keyed", "lasting_stream", "next_stream", "redrawn"]
 
 Per: TypeAlias = Literal["sample", "rank"]
 """Whose a key is: each sample's, whatever its batch, or that of all samples of a process together, at less cost."""
 
 SEEDS = 2**63
 """How many seeds there are."""
+
+LASTING = -1
+"""The number of the stream that all solves under a key share; their own are counted from 0."""
 
 
 @dataclass(frozen=True)
@@ -167,6 +170,11 @@ def next_stream(per: Per = "sample", seed: int | None = None) -> Stream:
     now = _keys[-1]
     now.streams += 1
     return Stream(now.key, now.streams - 1, per)
+
+
+def lasting_stream(per: Per = "sample") -> Stream:
+    """A stream of the key in force, one for all solves under it, and no other's; a new one outside of `keyed`."""
+    return Stream(_keys[-1].key, LASTING, per) if _keys else next_stream(per)
 
 
 def _hashed(*parts: int | str) -> int:

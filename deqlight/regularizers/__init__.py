@@ -6,6 +6,7 @@ from .depth import ShakeDrop, StochasticDepth
 from .dropout import Dropout, RandomBatch
 from .gaussian import GaussianNoise
 from .noise import NoiseRegularizer
+from .path import DropPath
 from .running import JacobianFrobenius, Kinetic, Taylor
 from .shake import ShakeShake
 from .smoothness import Smoothness
@@ -14,6 +15,7 @@ from .steps import ErrorEstimate, Stiffness
 
 __all__ = [
     "Cost",
+    "DropPath",
     "Dropout",
     "ErrorEstimate",
     "GaussianNoise",

@@ -13,10 +13,14 @@ from ..terms import Converted, Diffused, Layered, ODETerm, Partitioned, Perturbe
 from ..terms.noisy import Limit, Source
 from .base import Regularizer
 
-__all__ = ["Law", "Limit", "NoiseRegularizer"]
+__all__ = ["Law", "Limit", "NoiseRegularizer", "Reached"]
 
 Law: TypeAlias = Literal["discrete", "gaussian"]
 """Whether the noise is drawn as published, or is the diffusion term that it tends to."""
+
+
+Reached: TypeAlias = Literal["ode", "sde", "random ode"]
+"""What many short layers tend to: an ordinary equation, a stochastic one, or ordinary ones drawn at random."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +71,7 @@ class NoiseRegularizer(Source, Regularizer):
         """Whether it changes nothing."""
 
     @property
-    def limit(self) -> Limit:
+    def limit(self) -> Reached:
         """What a network of ever more and shorter layers tends to: the ordinary equation, or the stochastic one."""
         return self.scaling
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -17,7 +18,7 @@ from ..types import FieldFn, Noise, State, Tensor, Time
 from .noise import NoiseRegularizer
 from .weighting import two_ways
 
-__all__ = ["Level", "Mode", "ShakeShake"]
+__all__ = ["BranchMix", "Level", "Mode", "ShakeShake"]
 
 Mode: TypeAlias = Literal["shake", "even", "keep"]
 """The weight of the first branch in gradients: drawn anew, one half, or as in the forward pass."""
@@ -27,7 +28,41 @@ Level: TypeAlias = Literal["image", "batch"]
 
 
 @dataclass(frozen=True)
-class ShakeShake(NoiseRegularizer):
+class BranchMix(NoiseRegularizer):
+    """The two branches of a field, `Branches`, with random weights that add up to 1, and whose mean is one half."""
+
+    @property
+    def idle(self) -> bool:
+        """Never: two branches are mixed, or one leaves it out."""
+        return False
+
+    @property
+    def kind(self) -> Noise:
+        """Scalar: one Brownian motion moves a sample."""
+        return "scalar"
+
+    @property
+    @abstractmethod
+    def spread(self) -> float:
+        """The standard deviation of a weight."""
+
+    def moments(self, f: Tensor, y: Tensor, depth: float) -> Slope:
+        """½ (f₁ + f₂), and the spread times f₁ − f₂."""
+        first, second = f.unbind(-1)
+        return Slope(0.5 * (first + second), self.spread * (first - second))
+
+    def field(self, field: FieldFn | nn.Module) -> FieldFn | nn.Module:
+        """Both branches of the field, as a matrix of two columns."""
+        if not isinstance(field, Branches):
+            raise InputError(
+                f"{type(self).__name__} got the field {type(field).__name__}; it mixes the two branches of "
+                "Branches(channels, block), and comes first among regularizers"
+            )
+        return Matrix(_Both(field), 2)
+
+
+@dataclass(frozen=True)
+class ShakeShake(BranchMix):
     """Shake-shake: u + α f₁ + (1 − α) f₂ with α uniform in [0, 1], whose gradient has a β of its own in place of α.
 
     Drift ½ (f₁ + f₂), diffusion (f₁ − f₂)/√12, by one Brownian motion for each sample. In evaluation α is ½. Goes with
@@ -62,19 +97,9 @@ class ShakeShake(NoiseRegularizer):
             )
 
     @property
-    def idle(self) -> bool:
-        """Never: two branches are shaken, or one leaves it out."""
-        return False
-
-    @property
     def draws(self) -> int:
         """Two: α, β."""
         return 2
-
-    @property
-    def kind(self) -> Noise:
-        """Scalar: one Brownian motion moves a sample."""
-        return "scalar"
 
     def like(self, y: Tensor) -> Tensor:
         """One number for each sample, or for the batch."""
@@ -87,19 +112,10 @@ class ShakeShake(NoiseRegularizer):
         first, second = f.unbind(-1)
         return two_ways(first, alpha, beta) + two_ways(second, 1.0 - alpha, 1.0 - beta)
 
-    def moments(self, f: Tensor, y: Tensor, depth: float) -> Slope:
-        """½ (f₁ + f₂) and (f₁ − f₂)/√12."""
-        first, second = f.unbind(-1)
-        return Slope(0.5 * (first + second), (first - second) / math.sqrt(12.0))
-
-    def field(self, field: FieldFn | nn.Module) -> FieldFn | nn.Module:
-        """Both branches of the field, as a matrix of two columns."""
-        if not isinstance(field, Branches):
-            raise InputError(
-                f"ShakeShake got the field {type(field).__name__}; it shakes the two branches of Branches(channels, "
-                "block), and comes first among regularizers"
-            )
-        return Matrix(_Both(field), 2)
+    @property
+    def spread(self) -> float:
+        """1/√12, that of a uniform number."""
+        return 1.0 / math.sqrt(12.0)
 
 
 class _Both(nn.Module):

@@ -41,6 +41,11 @@ class Source(ABC):
         """How many numbers it draws for each number of the noise in a step."""
 
     @property
+    def lasting(self) -> int:
+        """How many more it draws once for all steps, and for all solves under one key; the last of `numbers`."""
+        return 0
+
+    @property
     @abstractmethod
     def kind(self) -> Noise:
         """How the diffusion acts: `diagonal`, `scalar` or `additive`."""
@@ -56,7 +61,7 @@ class Source(ABC):
         Args:
             f: the field's value, shaped as the state.
             y: the state, `(batch, *state)`.
-            numbers: what was drawn, `draws` tensors of the shape of the noise.
+            numbers: what was drawn, `draws` and `lasting` tensors of the shape of the noise.
             depth: how far the step's end is on the way through the network, above 0, and 1 at the last.
         """
 

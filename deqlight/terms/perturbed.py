@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import nn
 
-from ..brownian import Grid, next_stream
+from ..brownian import Grid, lasting_stream, next_stream
 from ..errors import InputError, ShapeError
 from ..states import as_float
 from ..types import FieldFn, Hook, State, Tensor, Time
@@ -48,7 +48,7 @@ class Perturbed(OrdinaryTerm):
         own = source.cell(0.0) is not None
         self.continuous, self.layered = own and term.continuous, is_layered(term)
         self.grid: tuple[float, ...] = ()
-        self.numbers: Tensor | None = None  # (batch, cells, draws, *noise)
+        self.numbers: Tensor | None = None  # (batch, cells, draws and lasting, *noise)
         self.calm = True  # whether the field has its mean, not a random value
 
     def drawn(self, y0: State, grid: Grid, area: int) -> Self:
@@ -101,7 +101,12 @@ class Perturbed(OrdinaryTerm):
         stream = next_stream().shared() if whole else next_stream(self.source.key)
         draw = stream.uniform if self.source.law == "uniform" else stream.normal
         numbers = draw(cells * draws, like)
-        return numbers.reshape(len(numbers), cells, draws, *numbers.shape[2:])
+        own = numbers.reshape(len(numbers), cells, draws, *numbers.shape[2:])
+        if not self.source.lasting:
+            return own
+        lasting = lasting_stream(self.source.key)
+        kept = (lasting.shared() if whole else lasting).uniform(self.source.lasting, like)
+        return torch.cat((own, kept[:, None].expand(-1, cells, *kept.shape[1:])), 2)
 
     def _cells(self, times: tuple[float, ...]) -> int:
         last = self.source.cell(times[-1])

@@ -16,6 +16,7 @@ from deqlight.fields import MLP, Branches
 from deqlight.gradients import Checkpoint, Reversible
 from deqlight.regularizers import (
     Dropout,
+    DropPath,
     GaussianNoise,
     NoiseRegularizer,
     RandomBatch,
@@ -55,17 +56,20 @@ ALL = [
     StochasticDepth(survival=0.6),
     ShakeDrop(survival=0.6),
     ShakeShake(mode="keep"),
+    DropPath(p=0.3, columns=0.0),
 ]
 GAUSSIAN = [type(r)(**{**vars(r), "noise": "gaussian"}) for r in ALL]
 
 
 def block(regularizer):
-    field = two_branches(FIELD, (-0.2, 0.5)) if isinstance(regularizer, ShakeShake) else Fixed(FIELD)
+    field = two_branches(FIELD, (-0.2, 0.5)) if isinstance(regularizer, ShakeShake | DropPath) else Fixed(FIELD)
     return Layered([field]).double()
 
 
 @pytest.mark.parametrize(
-    "regularizer", [*ALL, *GAUSSIAN, ShakeShake(), ShakeDrop(survival=0.6, schedule="constant")], ids=repr
+    "regularizer",
+    [*ALL, *GAUSSIAN, ShakeShake(), ShakeDrop(survival=0.6, schedule="constant"), DropPath()],
+    ids=repr,
 )
 def test_mean_and_covariance_of_a_block_are_drift_and_diffusion(regularizer, double):
     at_once = type(regularizer)(**{**vars(regularizer), "key": "rank"})
@@ -74,7 +78,7 @@ def test_mean_and_covariance_of_a_block_are_drift_and_diffusion(regularizer, dou
     with torch.no_grad(), keyed(Key(seed=1)):
         got = solve(term, y0, [0.0, 1.0], solver=Euler()).y1 - y0
     value = torch.tensor(FIELD).expand(2, 2)
-    if isinstance(regularizer, ShakeShake):
+    if isinstance(regularizer, ShakeShake | DropPath):
         value = torch.stack([value, torch.tensor((-0.2, 0.5)).expand(2, 2)], -1)
     drift, diffusion = (part[0] for part in regularizer.moments(value, y0[:2], 1.0))
     assert ((got.mean(0) - drift).abs() <= SIGMAS * got.std(0) / math.sqrt(MANY)).all()
@@ -92,13 +96,13 @@ def test_in_evaluation_the_field_has_its_mean(regularizer, double):
         term = type(regularizer)(**{**vars(regularizer), "noise": noise}).wrap(block(regularizer)).eval()
         y0 = torch.randn(3, 2)
         value = torch.tensor(FIELD).expand(3, 2)
-        if isinstance(regularizer, ShakeShake):
+        if isinstance(regularizer, ShakeShake | DropPath):
             value = torch.stack([value, torch.tensor((-0.2, 0.5)).expand(3, 2)], -1)
         expected = y0 + regularizer.moments(value, y0, 1.0).f
         assert torch.equal(solve(term, y0, [0.0, 1.0], solver=Euler()).y1, expected)
 
 
-@pytest.mark.parametrize("regularizer", [*ALL, ShakeShake()], ids=repr)
+@pytest.mark.parametrize("regularizer", [*ALL, ShakeShake(), DropPath(columns=0.6)], ids=repr)
 def test_the_key_is_the_sample_s(regularizer, double):
     term = regularizer.wrap(block(regularizer))
     y0, ids = torch.randn(8, 2), torch.tensor([3, 1, 4, 15, 9, 2, 6, 5])
@@ -119,6 +123,7 @@ def test_the_key_is_the_sample_s(regularizer, double):
         StochasticDepth(survival=1.0),
         ShakeDrop(survival=1.0),
         RandomBatch(p=0.0),
+        DropPath(p=0.0, columns=0.0),
     ],
 )
 def test_no_noise_is_no_change(idle):
@@ -209,6 +214,46 @@ def test_shake_drop_has_a_gradient_of_its_own(double):
     expected = (b + beta - b * beta).sum().expand(2)
     torch.testing.assert_close(term.inner.layers[0].field.values.grad, expected, rtol=1e-14, atol=0)
     assert 0 < b.sum() < 64
+
+
+SAMPLES = 100_000
+
+
+def live(regularizer, solves=1, steps=3):
+    """The first branch's share in each step, `(steps of all solves, samples)`: 0, 1/2 or 1, told by what it adds."""
+    field = two_branches((1.0, 0.0), (0.0, 1.0))
+    term, y0 = regularizer.wrap(Layered([field] * steps).double()), torch.zeros(SAMPLES, 2)
+    found = []
+    with torch.no_grad(), keyed(Key(seed=4)):
+        for _ in range(solves):
+            moves = solve(term, y0, range(steps + 1), solver=Euler()).ys.diff(dim=0)
+            assert torch.equal(moves.sum(2), torch.ones(steps, SAMPLES))  # nothing is rescaled, one at least is live
+            found.append(moves[..., 0])
+    return torch.cat(found)
+
+
+def test_drop_path_keeps_one_branch_at_least(double):
+    p = 0.4
+    alpha = live(DropPath(p=p, columns=0.0, key="rank"))
+    assert set(alpha.unique().tolist()) == {0.0, 0.5, 1.0}
+    for value, chance in ((0.5, (1 - p) ** 2), (0.0, p - p**2 / 2), (1.0, p - p**2 / 2)):
+        share = (alpha == value).double().mean(1)
+        assert ((share - chance).abs() < SIGMAS * math.sqrt(chance * (1 - chance) / SAMPLES)).all()
+    assert (alpha[0] != alpha[1]).any()
+
+
+def test_drop_path_s_columns_go_through_the_whole_network(double):
+    """Two stages are two solves: a sample that has one branch alone has the same in each step of both."""
+    alpha = live(DropPath(p=0.4, columns=0.5, key="rank"), solves=2)
+    alone = (alpha != 0.5).all(0) & (alpha == alpha[0]).all(0)
+    by_chance = 2 * (0.4 - 0.08) ** 6
+    expected = 0.5 + 0.5 * by_chance
+    assert abs(float(alone.double().mean()) - expected) < SIGMAS * 0.5 / math.sqrt(SAMPLES)
+    whole = live(DropPath(p=0.4, columns=1.0, key="rank"), solves=2)
+    assert torch.equal(whole, whole[:1].expand_as(whole)) and set(whole.unique().tolist()) == {0.0, 1.0}
+    one = live(DropPath(columns=1.0, per="batch"), solves=2)
+    assert len(one.unique()) == 1
+    assert DropPath().limit == "random ode" and DropPath(columns=0.0).limit == "ode"
 
 
 def test_depth_is_counted_from_one_and_the_last_survives_with_p_l(double):
@@ -324,6 +369,12 @@ def test_a_random_batch_lasts_its_interval_for_each_clock(double):
         (lambda: ShakeShake(mode="Shake"), "shake, even, keep"),
         (lambda: ShakeShake(noise="gaussian"), "mode='keep'"),
         (lambda: ShakeShake().wrap(Layered([MLP(2)])), "Branches"),
+        (lambda: DropPath(p=1.0), "p=1.0"),
+        (lambda: DropPath(columns=1.5), "columns=1.5"),
+        (lambda: DropPath(per="image"), "sample, batch"),
+        (lambda: DropPath(noise="gaussian"), "columns=0"),
+        (lambda: DropPath(columns=0.0, per="batch", noise="gaussian"), "per='sample'"),
+        (lambda: DropPath().wrap(Layered([MLP(2)])), "Branches"),
         (lambda: RandomBatch(interval=0.0), "above 0"),
         (lambda: RandomBatch(scaling="sde"), "discrete"),
         (lambda: Dropout().wrap(Dropout(noise="gaussian").wrap(Layered([MLP(2)]))), "comes last"),
