@@ -55,6 +55,9 @@ bench: $(VENV)/developer
 	$(BIN)/python benchmarks/work_precision.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/memory.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/peers.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/sde.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/ood.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/regularizers.py
 
 clean:
 	rm -rf $(VENV) runs

@@ -95,6 +95,7 @@ ENTRANTS = {
     "two branches": branches(()),
     "two branches, ShakeShake": branches(part("ShakeShake", mode="shake", level="image")),
     "two branches, ShakeShake even": branches(part("ShakeShake", mode="even", level="image")),
+    "two branches, DropPath": branches(part("DropPath")),
     "neural ODE": neural_sde(0.0),
     "neural SDE, additive 0.2": neural_sde(0.2),
     "neural SDE, additive 0.5": neural_sde(0.5),
