@@ -126,6 +126,9 @@ class Reader:
         if listed and isinstance(value, list):
             for number, item in enumerate(value):
                 yield from self._class(f"{key}[{number}]", item, bases)
+        elif bases and isinstance(value, (str, Mapping)) and _list_alone(hint):
+            name = value if isinstance(value, str) else value.get(CLASS)
+            yield f"{key} is {name!r}; it is a list: write [{name}], or on the command line --{key}+={name}"
         elif bases and not isinstance(value, list):
             yield from self._class(key, value, bases)
 
@@ -204,6 +207,14 @@ def _bases(hint: Any) -> tuple[tuple[Any, ...], bool]:
     ):
         return (hint,), False
     return (), False
+
+
+def _list_alone(hint: Any) -> bool:
+    """Whether a hint asks for a list, and nothing else will do."""
+    origin, arguments = get_origin(hint), [argument for argument in get_args(hint) if argument is not types.NoneType]
+    if origin in (Union, types.UnionType):
+        return all(_list_alone(argument) for argument in arguments)
+    return isinstance(origin, type) and issubclass(origin, Sequence)
 
 
 def near(given: str, names: Iterable[str]) -> str:

@@ -311,8 +311,9 @@ class _WayBack:
             size = size + left.double().square().sum().cpu()
         strayed = float((apart / size).sqrt())
         if strayed > STRAYED:
+            told = next(f"{most:.0%}" for most in (1.0, STRAYED) if strayed > most)  # few texts, each of them said once
             warnings.warn(
-                f"Backsolve came back to states that differ by {strayed:.0%} from those that were left: the field "
+                f"Backsolve came back to states that differ by more than {told} from those that were left: the field "
                 f"contracts, which back in time is growth, or steps are too long, and the gradient is wrong. {HINT}",
                 stacklevel=2,
             )

@@ -36,6 +36,10 @@ LINES = {
     "--trainer.callbacks+=EarlyStopping --trainer.callbacks.monitro=x": (
         "trainer.callbacks[0].monitro: EarlyStopping has no option 'monitro'; did you mean monitor?",
     ),
+    "--model.net.regularizers Dropout": (
+        "model.net.regularizers is 'Dropout'; it is a list: write [Dropout], or on the command line",
+        "--model.net.regularizers+=Dropout",
+    ),
     "--best.monitr x": ("best.monitr: Best has no option 'monitr'; did you mean monitor?",),
     "--best.mode most": ("best.mode",),
     "--seed_everything seven": ("seed_everything is 'seven'; expected bool or int",),
