@@ -6,6 +6,7 @@ from .diffusion import AdditiveDiffusion, MatrixDiffusion, MultiplicativeDiffusi
 from .linear import ChannelDecay
 from .norm import GroupNorm2d as GroupNorm2d  # for configs; no field itself, so not in the list of fields
 from .second_order import SecondOrder
+from .symmetric import Symmetric
 from .vector import MLP
 
 __all__ = [
@@ -19,4 +20,5 @@ __all__ = [
     "MultiplicativeDiffusion",
     "PreActivation",
     "SecondOrder",
+    "Symmetric",
 ]
