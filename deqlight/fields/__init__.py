@@ -1,7 +1,7 @@
 """Vector fields: modules `(t, y) -> dy/dt`."""
 
 from .branches import Branches
-from .conv import Antisymmetric, ConcatConv, PreActivation
+from .conv import Antisymmetric, Bottleneck, ConcatConv, PreActivation
 from .diffusion import AdditiveDiffusion, MatrixDiffusion, MultiplicativeDiffusion
 from .linear import ChannelDecay
 from .norm import GroupNorm2d as GroupNorm2d  # for configs; no field itself, so not in the list of fields
@@ -13,6 +13,7 @@ __all__ = [
     "MLP",
     "AdditiveDiffusion",
     "Antisymmetric",
+    "Bottleneck",
     "Branches",
     "ChannelDecay",
     "ConcatConv",

@@ -8,10 +8,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from ..errors import InputError
 from ..types import Tensor, Time
 from .norm import GroupNorm2d
 
-__all__ = ["Antisymmetric", "ConcatConv", "PreActivation"]
+__all__ = ["Antisymmetric", "Bottleneck", "ConcatConv", "PreActivation"]
 
 Norm = Callable[[int], nn.Module]
 
@@ -35,6 +36,32 @@ class PreActivation(nn.Module):
         """dy/dt at `y` `(batch, channels, height, width)`, shaped as `y`."""
         y = self.conv1(F.relu(self.norm1(y)))
         return self.conv2(F.relu(self.norm2(y)))  # type: ignore[no-any-return]  # a module's call is untyped
+
+
+class Bottleneck(nn.Module):
+    """The branch of a bottleneck ResNet: norm, ReLU and a convolution, 1×1 to fewer channels, 3×3 there, 1×1 back.
+
+    With `groups` it is that of a ResNeXt: the 3×3 convolution works in groups of channels. Does not depend on time.
+
+    Args:
+        channels: channels of the state and of the result.
+        norm: makes a normalisation layer for a number of channels.
+        width: channels in the middle; None has a quarter of `channels`.
+        groups: how many groups.
+
+    Reference: He, Zhang, Ren & Sun, ECCV 2016 (arXiv 1603.05027); Xie, Girshick, Dollár, Tu & He, Aggregated Residual
+    Transformations, CVPR 2017 (arXiv 1611.05431).
+    """
+
+    def __init__(self, channels: int, norm: Norm = nn.BatchNorm2d, width: int | None = None, groups: int = 1) -> None:
+        super().__init__()
+        width = channels // 4 if width is None else width
+        self.norm = norm(channels)
+        self.branch = nn.Sequential(*bottleneck(channels, channels, width, norm, 1, groups))
+
+    def forward(self, t: Time, y: Tensor) -> Tensor:
+        """dy/dt at `y` `(batch, channels, height, width)`, shaped as `y`."""
+        return self.branch(F.relu(self.norm(y)))  # type: ignore[no-any-return]  # a module's call is untyped
 
 
 class Antisymmetric(nn.Module):
@@ -91,6 +118,23 @@ def conv3x3(in_channels: int, channels: int, stride: int = 1) -> nn.Conv2d:
     conv = nn.Conv2d(in_channels, channels, 3, stride, padding=1, bias=False)
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
     return conv
+
+
+def bottleneck(
+    in_channels: int, channels: int, width: int, norm: Norm, stride: int, groups: int
+) -> tuple[nn.Module, ...]:
+    """The layers of a bottleneck behind its first norm and ReLU.
+
+    Raises:
+        InputError: for a width that is not positive, or that cannot be divided into so many groups.
+    """
+    if width < 1 or groups < 1 or width % groups:
+        raise InputError(f"a bottleneck got width={width} and groups={groups}; the groups must divide the width")
+    middle = nn.Conv2d(width, width, 3, stride, padding=1, groups=groups, bias=False)
+    first, last = nn.Conv2d(in_channels, width, 1, bias=False), nn.Conv2d(width, channels, 1, bias=False)
+    for conv in (first, middle, last):
+        nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+    return first, norm(width), nn.ReLU(), middle, norm(width), nn.ReLU(), last
 
 
 def with_time(t: Time, y: Tensor) -> Tensor:

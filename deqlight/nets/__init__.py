@@ -2,15 +2,17 @@
 
 from .depth import DepthNet
 from .lift import Augment, Identity, Lift, Split, WithVelocity
-from .parts import ConvHead, ConvStem, NormHead, Perceptron, PoolHead, Transition
+from .parts import ConvHead, ConvStem, NormHead, Perceptron, PoolHead
 from .sde_net import SDENet
 from .several import Draws, Ensemble, Several
 from .stage import ContinuousStage, LayeredStage, PartitionedStage, SemilinearStage, Stage
 from .stochastic import StochasticStage
 from .trajectory import Trajectory
+from .transition import BottleneckTransition, Transition
 
 __all__ = [
     "Augment",
+    "BottleneckTransition",
     "ContinuousStage",
     "ConvHead",
     "ConvStem",

@@ -1,4 +1,4 @@
-"""Station: the ends of a network: what turns images into features, features into wider ones, and those into scores."""
+"""Station: the ends of a network: what turns images into features, and features into scores."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..fields.norm import GroupNorm2d
 from ..fields.vector import Activation, perceptron
 from ..types import Tensor
 
-__all__ = ["ConvHead", "ConvStem", "NormHead", "Perceptron", "PoolHead", "Transition"]
+__all__ = ["ConvHead", "ConvStem", "NormHead", "Perceptron", "PoolHead"]
 
 Norm = Callable[[int], nn.Module]
 
@@ -38,30 +38,6 @@ class ConvStem(nn.Module):
                 "width): set in_channels of the stem to the channels of the data"
             )
         return self.conv(x)  # type: ignore[no-any-return]  # a module's call is untyped
-
-
-class Transition(nn.Module):
-    """The block where size and width change, no step of an equation: a residual block around a projection.
-
-    Norm and ReLU are shared by the branch and the shortcut, which is a 1×1 convolution.
-
-    Args:
-        in_channels: channels of the input.
-        channels: channels of the result.
-        norm: makes a normalisation layer for a number of channels.
-        stride: by how much height and width shrink.
-    """
-
-    def __init__(self, in_channels: int, channels: int, norm: Norm = nn.BatchNorm2d, stride: int = 2) -> None:
-        super().__init__()
-        self.norm1, self.norm2 = norm(in_channels), norm(channels)
-        self.conv1, self.conv2 = conv3x3(in_channels, channels, stride), conv3x3(channels, channels)
-        self.shortcut = nn.Conv2d(in_channels, channels, 1, stride, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Features `(batch, channels, height / stride, width / stride)` of `(batch, in_channels, height, width)`."""
-        x = F.relu(self.norm1(x))
-        return self.shortcut(x) + self.conv2(F.relu(self.norm2(self.conv1(x))))  # type: ignore[no-any-return]
 
 
 class PoolHead(nn.Module):
