@@ -54,6 +54,7 @@ bench: $(VENV)/developer
 	$(BIN)/python benchmarks/step_time.py
 	$(BIN)/python benchmarks/work_precision.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/memory.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/depth.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/peers.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/sde.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/ood.py
