@@ -11,13 +11,11 @@ run go to ood.json as they come, and a run that is there is not repeated; the ta
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from trials import BRIEF, ROOT, Config, Row, experiment, kept, known, run, shown, write
+from trials import ROOT, Config, Row, experiment, main, run, shown
 
-RESULTS = Path(__file__).with_suffix(".json")
 PAGE = ROOT / "docs" / "howto" / "uncertainty.md"
 TESTS = {"moons": "two moons, far points", "digits": "digits, patches of photographs"}
 METHODS = {"sde_net": "SDE-Net", "ensemble": "deep ensemble, 5", "softmax": "softmax of one network"}
@@ -66,21 +64,5 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main() -> None:
-    """Measure what is missing, keep the numbers, write the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--quick", action="store_true", help="one seed, one short epoch, nothing written")
-    parser.add_argument("--draw", action="store_true", help="measure nothing, write the table of what is there")
-    given = parser.parse_args()
-    if given.quick:
-        print(table(list(measured(1, BRIEF, ()))))
-        return
-    before = known(RESULTS)
-    rows = kept(measured(0 if given.draw else given.seeds, (), before), RESULTS, before)
-    print(table(rows))
-    write(PAGE, "ood.py", table(rows), rows)
-
-
 if __name__ == "__main__":
-    main()
+    main(__doc__, Path(__file__), PAGE, measured, table)

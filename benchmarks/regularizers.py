@@ -12,14 +12,12 @@ that is there is not repeated; the table goes into docs/explanation/regularizers
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from trials import BRIEF, ROOT, Config, Row, experiment, kept, known, run, shown, write
+from trials import ROOT, Config, Row, experiment, main, run, shown
 
-RESULTS = Path(__file__).with_suffix(".json")
 PAGE = ROOT / "docs" / "explanation" / "regularizers.md"
 EPOCHS = 30
 SEVERITIES = (1, 3, 5)
@@ -106,8 +104,8 @@ ENTRANTS = {
 
 def trial(content: Config) -> Config:
     """The configuration with the images made worse."""
-    content["trainer"]["callbacks"] = [*content["trainer"].get("callbacks", ()), TRIAL]
-    return content
+    trainer = content["trainer"]
+    return {**content, "trainer": {**trainer, "callbacks": [*trainer.get("callbacks", ()), TRIAL]}}
 
 
 def measured(seeds: int, brief: Sequence[str], before: Sequence[Row]) -> Iterator[Row]:
@@ -116,7 +114,7 @@ def measured(seeds: int, brief: Sequence[str], before: Sequence[Row]) -> Iterato
     for seed in range(seeds):
         for network, content in ENTRANTS.items():
             if (network, seed) not in done:
-                found = run(content, seed, brief)
+                found = run(trial(content), seed, brief)
                 print(network, f"seed {seed}:", {told: found[key(name)] for name, told in COLUMNS.items()}, flush=True)
                 yield {"network": network, "seed": seed, **found}
 
@@ -143,23 +141,5 @@ def _figure(name: str) -> Any:
     return lambda value: f"{100 * value:.1f}"
 
 
-def main() -> None:
-    """Measure what is missing, keep the numbers, write the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--quick", action="store_true", help="one seed, one short epoch, nothing written")
-    parser.add_argument("--draw", action="store_true", help="measure nothing, write the table of what is there")
-    given = parser.parse_args()
-    for content in ENTRANTS.values():
-        trial(content)
-    if given.quick:
-        print(table(list(measured(1, BRIEF, ()))))
-        return
-    before = known(RESULTS)
-    rows = kept(measured(0 if given.draw else given.seeds, (), before), RESULTS, before)
-    print(table(rows))
-    write(PAGE, "regularizers.py", table(rows), rows)
-
-
 if __name__ == "__main__":
-    main()
+    main(__doc__, Path(__file__), PAGE, measured, table)

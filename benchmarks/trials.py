@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
 import subprocess
@@ -75,3 +76,26 @@ def write(page: Path, script: str, table: str, rows: Sequence[Row]) -> None:
     before, rest = page.read_text().split(begin)
     note = f"\nMean over {seeds} seeds, and the range, by `OMP_NUM_THREADS=1 python benchmarks/{script}`.\n"
     page.write_text(before + begin + table + note + end + rest.split(end, 1)[1])
+
+
+def main(
+    doc: str | None,
+    script: Path,
+    page: Path,
+    measured: Callable[[int, Sequence[str], Sequence[Row]], Iterator[Row]],
+    table: Callable[[Sequence[Row]], str],
+) -> None:
+    """A benchmark's command: measure what is missing, keep the numbers, write the table."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="one seed, one short epoch, nothing written")
+    parser.add_argument("--draw", action="store_true", help="measure nothing, write the table of what is there")
+    given = parser.parse_args()
+    if given.quick:
+        print(table(list(measured(1, BRIEF, ()))))
+        return
+    results = script.with_suffix(".json")
+    before = known(results)
+    rows = kept(measured(0 if given.draw else given.seeds, (), before), results, before)
+    print(table(rows))
+    write(page, script.name, table(rows), rows)

@@ -83,7 +83,7 @@ class Robustness(L.Callback):
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Begin to count; on all ranks the same."""
-        self._means = {name: Mean().to(pl_module.device) for name in (*self._names(), CLEAN)}
+        self._means = {name: Mean().to(pl_module.device) for name in self._names()}
 
     def on_test_batch_end(
         self,
@@ -115,7 +115,8 @@ class Robustness(L.Callback):
             for severity in self.severities:
                 worse = corruption(images, severity, ids, self.seed)
                 self._count(f"accuracy_{corruption.name}_{severity}", right(worse))
-        self._count(CLEAN, losses(images, key))
+        if self.attacks:
+            self._count(CLEAN, losses(images, key))
         for attack in self.attacks:
             moved = attack(self._foreseen(losses, key), images, ids, self.seed)
             self._count(f"accuracy_{attack.name}", right(moved))
@@ -125,7 +126,7 @@ class Robustness(L.Callback):
         """Log the means, write the table, and warn of attacks that found nothing."""
         found = {name: mean.compute() for name, mean in self._means.items()}
         self._means = {}
-        clean = float(found.pop(CLEAN))
+        clean = float(found.pop(CLEAN, float("nan")))
         for name, value in found.items():
             pl_module.log(f"test/{name}", value)
         if trainer.is_global_zero and trainer.log_dir:
@@ -141,7 +142,8 @@ class Robustness(L.Callback):
 
     def _names(self) -> list[str]:
         corrupted = [f"accuracy_{c.name}_{severity}" for c in self.corruptions for severity in self.severities]
-        return corrupted + [f"{what}_{attack.name}" for attack in self.attacks for what in ("accuracy", "loss")]
+        attacked = [f"{what}_{attack.name}" for attack in self.attacks for what in ("accuracy", "loss")]
+        return corrupted + attacked + [CLEAN] * bool(attacked)  # what an attack's loss is held against
 
     def _logs(self, trainer: L.Trainer, module: Any, images: Tensor, key: Key) -> Tensor:
         """The logarithm of each image's probabilities, in the precision of the test and by the noise of a key."""

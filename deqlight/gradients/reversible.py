@@ -185,13 +185,12 @@ class _WayBack:
         if all(grad is None for grad in start.dcarry):
             return start.dy
         p = self.problem
-        tensors = differentiable(*p.term.tensors(self.times[0], self.times[-1]), *p.solver.tensors())
-        tape = Tape(tensors, after=self.after)
+        tape = Tape(self.whole, after=self.after)
         with torch.enable_grad():
             y = tree_map(as_input, start.y)
             carry = p.solver.init(p.term.wrap(tape.replay), self.times[0], self.times[-1], y)
         nothing = [None] * len(start.dy)
-        through, _ = self._differentiate((y, carry), (y, None), tensors, _Cotangent(y, None, nothing, start.dcarry))  # type: ignore[arg-type]
+        through, _ = self._differentiate((y, carry), (y, None), self.whole, _Cotangent(y, None, nothing, start.dcarry))  # type: ignore[arg-type]
         self.calls += tape.calls
         return [a + b for a, b in zip(start.dy, through, strict=True)]
 

@@ -12,7 +12,7 @@ import torch
 from ..errors import InputError, check_word
 from ..terms import Slope
 from ..types import Noise, Tensor
-from .noise import NoiseRegularizer
+from .noise import Law, NoiseRegularizer, one_number
 from .weighting import two_ways
 
 __all__ = ["BranchNoise", "Schedule", "ShakeDrop", "StochasticDepth", "Whose"]
@@ -43,16 +43,8 @@ class BranchNoise(NoiseRegularizer):
         name = type(self).__name__
         if not (0.0 < self.survival <= 1.0):
             raise InputError(f"{name} got survival={self.survival}, a probability; it must lie in (0, 1]")
-        for what, got, known in (
-            ("schedule", self.schedule, ("linear", "constant")),
-            ("per", self.per, ("sample", "batch")),
-        ):
-            check_word(name, what, got, known)
-        if self.per == "batch" and self.noise == "gaussian":
-            raise InputError(
-                f"{name} got per='batch' with gaussian noise; the equation has a Brownian motion for each sample: use "
-                "per='sample'"
-            )
+        check_word(name, "schedule", self.schedule, ("linear", "constant"))
+        check_whose(name, self.per, self.noise)
 
     @property
     def idle(self) -> bool:
@@ -66,7 +58,7 @@ class BranchNoise(NoiseRegularizer):
 
     def like(self, y: Tensor) -> Tensor:
         """One number for each sample, or for the batch."""
-        return y.new_empty(len(y) if self.per == "sample" else 1, *[1] * (y.dim() - 1))
+        return one_number(y, whole=self.per == "batch")
 
     def survives(self, depth: float) -> float:
         """The probability at a depth in (0, 1]."""
@@ -144,3 +136,17 @@ class ShakeDrop(BranchNoise):
     def spread(self, p: float) -> float:
         """√(p + (1 − p)/3 − p²)."""
         return math.sqrt(p + (1.0 - p) / 3.0 - p * p)
+
+
+def check_whose(name: str, per: Whose, noise: Law) -> None:
+    """Refuse other words, and gaussian noise for a batch as a whole.
+
+    Raises:
+        InputError: for these.
+    """
+    check_word(name, "per", per, ("sample", "batch"))
+    if per == "batch" and noise == "gaussian":
+        raise InputError(
+            f"{name} got per='batch' with gaussian noise; the equation has a Brownian motion for each sample: use "
+            "per='sample'"
+        )

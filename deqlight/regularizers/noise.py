@@ -11,6 +11,7 @@ from ..brownian.key import Per
 from ..errors import InputError, check_word
 from ..terms import Converted, Diffused, Layered, ODETerm, Partitioned, Perturbed, Term
 from ..terms.noisy import Limit, Source
+from ..types import Tensor
 from .base import Regularizer
 
 __all__ = ["Law", "Limit", "NoiseRegularizer", "Reached"]
@@ -98,6 +99,11 @@ class NoiseRegularizer(Source, Regularizer):
             return Perturbed(term, self)
         diffused = Diffused(term, self)
         return Converted(diffused) if self.convert else diffused
+
+
+def one_number(y: Tensor, whole: bool) -> Tensor:
+    """A tensor of the shape of noise with one number for each sample, or for the whole batch."""
+    return y.new_empty(1 if whole else len(y), *[1] * (y.dim() - 1))
 
 
 def innermost_term(term: Term) -> Term:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import torch
 
-from ..errors import InputError, check_word
+from ..errors import InputError
 from ..types import Tensor
-from .depth import Whose
-from .noise import Reached
+from .depth import Whose, check_whose
+from .noise import Reached, one_number
 from .shake import BranchMix
 
 __all__ = ["DropPath"]
@@ -48,16 +48,11 @@ class DropPath(BranchMix):
             raise InputError(f"DropPath got p={self.p}, a probability; it must lie in [0, 1)")
         if not 0.0 <= self.columns <= 1.0:
             raise InputError(f"DropPath got columns={self.columns}, a share; it must lie in [0, 1]")
-        check_word("DropPath", "per", self.per, ("sample", "batch"))
+        check_whose("DropPath", self.per, self.noise)
         if self.columns and (self.noise == "gaussian" or self.scaling == "sde"):
             raise InputError(
                 f"DropPath got noise={self.noise!r}, scaling={self.scaling!r} with columns={self.columns}; a branch "
                 "that is alone through all of the network is no diffusion: use columns=0"
-            )
-        if self.per == "batch" and self.noise == "gaussian":
-            raise InputError(
-                "DropPath got per='batch' with gaussian noise; the equation has a Brownian motion for each sample: use "
-                "per='sample'"
             )
 
     @property
@@ -87,7 +82,7 @@ class DropPath(BranchMix):
 
     def like(self, y: Tensor) -> Tensor:
         """One number for each sample, or for the batch."""
-        return y.new_empty(len(y) if self.per == "sample" else 1, *[1] * (y.dim() - 1))
+        return one_number(y, whole=self.per == "batch")
 
     def perturbed(self, f: Tensor, y: Tensor, numbers: tuple[Tensor, ...], depth: float) -> Tensor:
         """The mean of the live ones of both branches `(batch, *state, 2)`."""

@@ -15,7 +15,7 @@ from ..fields.branches import Branches
 from ..terms import Slope
 from ..terms.matrix import Matrix
 from ..types import FieldFn, Noise, State, Tensor, Time
-from .noise import NoiseRegularizer
+from .noise import NoiseRegularizer, one_number
 from .weighting import two_ways
 
 __all__ = ["BranchMix", "Level", "Mode", "ShakeShake"]
@@ -103,7 +103,7 @@ class ShakeShake(BranchMix):
 
     def like(self, y: Tensor) -> Tensor:
         """One number for each sample, or for the batch."""
-        return y.new_empty(len(y) if self.level == "image" else 1, *[1] * (y.dim() - 1))
+        return one_number(y, whole=self.level == "batch")
 
     def perturbed(self, f: Tensor, y: Tensor, numbers: tuple[Tensor, ...], depth: float) -> Tensor:
         """α f₁ + (1 − α) f₂ of both branches `(batch, *state, 2)`."""

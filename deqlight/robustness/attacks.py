@@ -11,7 +11,7 @@ import torch
 from ..brownian import Key, Stream
 from ..errors import InputError
 from ..types import Tensor
-from .images import checked_images
+from .images import check_images
 
 __all__ = ["FGSM", "PGD", "Attack", "Losses"]
 
@@ -50,7 +50,7 @@ class Attack(ABC):
                 finite.
             ShapeError: for what are no images.
         """
-        checked_images(type(self).__name__, images)
+        check_images(type(self).__name__, images)
         return self.move(losses, images, Stream(Key(seed, 0, ids), 0))
 
 

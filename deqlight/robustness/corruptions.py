@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from ..brownian import Key, Stream
 from ..errors import InputError
 from ..types import Tensor
-from .images import checked_images
+from .images import check_images
 
 __all__ = ["SEVERITIES", "Blur", "Brightness", "Contrast", "Corruption", "Occlusion", "PixelNoise", "Pixelate"]
 
@@ -51,7 +51,7 @@ class Corruption(ABC):
         """
         if severity not in range(1, SEVERITIES + 1):
             raise InputError(f"{type(self).__name__} got severity={severity!r}; it must be 1 to {SEVERITIES}")
-        checked_images(type(self).__name__, images)
+        check_images(type(self).__name__, images)
         stream = Stream(Key(seed, severity, ids), 0)
         return self.apply(images, self.levels[severity - 1], stream).clamp(0.0, 1.0)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from ..errors import InputError, ShapeError
 from ..types import Tensor
 
-__all__ = ["checked_images"]
+__all__ = ["check_images"]
 
 
-def checked_images(name: str, images: Tensor) -> Tensor:
-    """The images, if they are `(batch, channels, height, width)` and in [0, 1].
+def check_images(name: str, images: Tensor) -> None:
+    """Refuse what is not `(batch, channels, height, width)`, and in [0, 1].
 
     Raises:
         ShapeError: for another number of axes.
@@ -24,4 +24,3 @@ def checked_images(name: str, images: Tensor) -> Tensor:
             f"{name} got images from {float(images.min()):.3g} to {float(images.max()):.3g}; they must lie in [0, 1]: "
             "scale the data so, and let the network subtract its means"
         )
-    return images
