@@ -18,11 +18,15 @@ PLACES = 4
 
 
 class Summary(L.Callback):
-    """Print a short table at the end of `fit`, `validate` and `test`, on the first rank."""
+    """Print a short table at the end of `fit`, `validate` and `test`, on the first rank.
+
+    Attributes:
+        epochs: seconds of each epoch, its training and validation.
+    """
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console()
-        self._epochs: list[float] = []
+        self.epochs: list[float] = []
         self._start: float | None = None
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -32,7 +36,7 @@ class Summary(L.Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Stop the clock: training and validation of the epoch."""
         if self._start is not None:
-            self._epochs.append(time.perf_counter() - self._start)
+            self.epochs.append(time.perf_counter() - self._start)
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Print what came out, once the progress bar is gone; after a fault there is nothing to tell."""
@@ -58,8 +62,8 @@ class Summary(L.Callback):
         if score is not None:
             yield f"best {vars(best)['monitor']}", f"{float(score):.{PLACES}g}"
         yield "parameters", f"{sum(p.numel() for p in module.parameters() if p.requires_grad):,}"
-        if self._epochs:
-            yield "seconds per epoch", f"{median(self._epochs):.3g}"
+        if self.epochs:
+            yield "seconds per epoch", f"{median(self.epochs):.3g}"
         if trainer.loggers:
             yield "run folder", str(trainer.loggers[0].log_dir or trainer.loggers[0].save_dir)
         path = vars(best).get("best_model_path") if best is not None else None

@@ -18,7 +18,7 @@ from ..types import Tensor
 from .bench_plan import Choice, Plan
 from .faults import told_by_us
 
-__all__ = ["BOTH", "FORWARD", "Refused", "Row", "counted", "flat_gradient", "prepared", "refusal", "timed"]
+__all__ = ["BOTH", "FORWARD", "Refused", "Row", "counted", "flat_gradient", "prepared", "refusal", "timed", "weighed"]
 
 FORWARD, BOTH = "forward", "both"
 
@@ -69,10 +69,11 @@ def counted(plan: Plan, choice: Choice, batch: Any) -> Row:
     nfe = _mean(stats.nfe for stats in solves)
     accepted, rejected = _mean(stats.accepted for stats in solves), _mean(stats.rejected for stats in solves)
     backward = float(sum(stats.nfe_backward for stats in solves))
-    return Row(choice, task, step, inputs, nfe, backward, accepted, rejected, _weighed(step, inputs), gradient)
+    return Row(choice, task, step, inputs, nfe, backward, accepted, rejected, weighed(step, inputs), gradient)
 
 
-def _weighed(step: Callable[[], Tensor], inputs: Sequence[Tensor]) -> Memory | None:
+def weighed(step: Callable[[], Tensor], inputs: Sequence[Tensor]) -> Memory | None:
+    """What both passes hold; None for a compiled network, which cannot be seen into."""
     try:
         return measured_memory(step, inputs)
     except CompileFailure:

@@ -15,10 +15,10 @@ import yaml
 
 from ..callbacks import STAMP
 from ..errors import CheckpointError
-from ..plugin.host import FILE, Host
+from ..plugin.host import FILE, Host, Plugin
 from ..plugin.inline import module_name
 
-__all__ = ["KEYWORDS", "believe", "find", "load", "packages", "stamp"]
+__all__ = ["KEYWORDS", "believe", "find", "load", "package", "packages", "stamp"]
 
 KEYWORDS = ("last", "best")
 TRUSTED = ("lightning", "torch.nn", "torch.optim")
@@ -81,10 +81,12 @@ def stamp(path: Path) -> dict[str, Any] | None:
 
 def packages(host: Host) -> tuple[str, ...]:
     """The packages of the active plugins, deqlight's own among them."""
-    active = [plugin for plugin in host.plugins if plugin.state == "active"]
-    return tuple(
-        sorted({module_name(Path(p.source)) if p.distribution == FILE else p.source.partition(".")[0] for p in active})
-    )
+    return tuple(sorted({package(plugin) for plugin in host.plugins if plugin.state == "active"}))
+
+
+def package(plugin: Plugin) -> str:
+    """The package that a plugin's classes are in."""
+    return module_name(Path(plugin.source)) if plugin.distribution == FILE else plugin.source.partition(".")[0]
 
 
 def believe(config: Mapping[str, Any], path: Path, plugins: Iterable[str]) -> None:

@@ -16,6 +16,7 @@ usage: deqlight COMMAND [options]
   validate     score it on the validation part
   predict      write its predictions to a CSV file
   bench        compare solvers and gradients:  deqlight bench -c neural_ode_digits
+  compare      train and test several, with several seeds, into one table:  deqlight compare resnet_digits heun_digits
   plugins      list the plugins, what each brings, and why one is disabled
   check NAME   measure what a solver or gradient claims:  deqlight check Heun
 
@@ -117,7 +118,30 @@ examples:
   deqlight bench -c neural_ode_digits --solvers Dopri5,Heun,Bosh3 --gradients Direct,Checkpoint,Backsolve
   deqlight bench -c neural_ode_digits --solvers RK4,Midpoint --controllers Constant:steps=4,Constant:steps=8
 """
-OTHERS = {"bench": BENCH, "plugins": PLUGINS, "check": CHECK}
+COMPARE = """\
+usage: deqlight compare EXPERIMENT [EXPERIMENT ...] [--seeds N] [--out DIR] [options]
+
+Train and test each experiment with each seed, and write one table: mean and spread of the test's metric, parameters,
+field evaluations, time and memory. Each cell, an experiment and a seed, is trained as by deqlight fit and tested as by
+deqlight test --ckpt_path best (last, where none is best), in a process of its own. What has ended is kept: the same
+command goes on where it was stopped, and a changed configuration, option or version is run anew. A cell that fails
+stays in the table with its reason, and the others go on. Exits with 1 if one failed.
+
+  EXPERIMENT ...               experiments by name, or YAML files; a row each
+  --seeds N|A,B,...            how many seeds (3 means 0, 1, 2), or a list [3]
+  --out DIR                    folder of the comparison: cells.csv, table.csv, table.md, table.png, and all runs
+                               [runs/compare]; all that was run there is in its table
+  --retry                      run cells again that failed
+  --draw                       train nothing, write the table of what is there
+  -c, --config FILE            a YAML file to lay over every experiment
+  --trainer.max_epochs N, --model.net.OPTION X, ...   as for deqlight fit, for every experiment
+  --plugin FILE.py             load a plugin of one file
+
+examples:
+  deqlight compare resnet_digits revnet_digits mine.yaml --seeds 5
+  deqlight compare resnet_digits --seeds 0,5,7 --out runs/short --trainer.max_epochs 5
+"""
+OTHERS = {"bench": BENCH, "compare": COMPARE, "plugins": PLUGINS, "check": CHECK}
 
 
 def experiments() -> list[str]:

@@ -8,13 +8,13 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from .. import __version__
 from ..errors import ConfigError, ConformanceError, DeqlightError, SolverFailure, suggest
 from .line import COMMANDS, RUNS, Line, read
 
-__all__ = ["main"]
+__all__ = ["guarded", "main"]
 
 OK, FAULT, USAGE, DIVERGED, INTERRUPTED = 0, 1, 2, 4, 130
 
@@ -23,9 +23,13 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run a command line, that of the process unless one is given; returns the exit code."""
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # lightning's calls, not our user's
     words = sys.argv[1:] if words is None else list(words)
-    debug = "--debug" in words
+    return guarded(lambda: _run(read(list(words))), "--debug" in words)
+
+
+def guarded(work: Callable[[], int], debug: bool) -> int:
+    """Do some work, and end in order whatever becomes of it: a line that says what, and the exit code."""
     try:
-        return _run(read(list(words)))
+        return work()
     except KeyboardInterrupt:
         return _fail("interrupted", INTERRUPTED, debug)
     except SystemExit as end:
@@ -50,7 +54,13 @@ def _run(line: Line) -> int:
         return start(line)
     from . import commands
 
-    return {"plugins": commands.plugins, "check": commands.check, "bench": commands.bench}[line.command](line)
+    others = {
+        "plugins": commands.plugins,
+        "check": commands.check,
+        "bench": commands.bench,
+        "compare": commands.compare,
+    }
+    return others[line.command](line)
 
 
 def _help(command: str | None) -> str:

@@ -19,7 +19,7 @@ from . import checkpoint, experiments, quiet, runs
 from .app import BELIEVED, RESUMED, App, Experiment
 from .line import Line
 
-__all__ = ["start"]
+__all__ = ["import_choices", "launch", "prepare", "start"]
 
 
 def start(line: Line) -> int:
@@ -28,19 +28,30 @@ def start(line: Line) -> int:
     Raises:
         DeqlightError: for whatever is wrong with the request.
     """
-    _import_choices()
-    quiet.hush()
-    runs.forget()
-    before = signal.signal(signal.SIGTERM, _terminate)
     try:
-        App(prepare(line, load_host(*map(Path, line.plugins))))
+        launch(line)
     except Stopped as stop:
         _tell_resume(stop, line)
         # A launched rank that ends with an error makes the launcher kill the first rank; this end was agreed upon.
         return 0 if runs.is_child() else int(stop.code or 0)
+    return 0
+
+
+def launch(line: Line) -> App:
+    """Run `fit`, `validate`, `test` or `predict`; returns what has run: trainer, task and data.
+
+    Raises:
+        DeqlightError: for whatever is wrong with the request.
+        Stopped: where a signal ended the training.
+    """
+    import_choices()
+    quiet.hush()
+    runs.forget()
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        return App(prepare(line, load_host(*map(Path, line.plugins))))
     finally:
         signal.signal(signal.SIGTERM, before)
-    return 0
 
 
 def prepare(line: Line, host: Host) -> Experiment:
@@ -91,7 +102,7 @@ def _stamped(line: Line, path: Path, host: Host, configs: list[dict[str, Any]]) 
     return {**config, "name": found["config"].get("name")}
 
 
-def _import_choices() -> None:
+def import_choices() -> None:
     """Import what a configuration can name by its class alone: a class is found only once it is there."""
     from .. import data, nets, tasks  # noqa: F401
 
