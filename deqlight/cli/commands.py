@@ -1,4 +1,4 @@
-"""Station 1, the commands that are no single run: `plugins`, `check`, `bench` and `compare`."""
+"""Station 1, the commands that train nothing: `plugins`, `check` and `bench`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..errors import ConfigError
 from ..plugin.manager import host
 from .line import Line
 
-__all__ = ["bench", "check", "compare", "plugins"]
+__all__ = ["bench", "check", "plugins"]
 
 SOLVERS, GRADIENTS = CHECKED = "deqlight_solvers", "deqlight_gradients"
 """The hooks whose classes make claims that can be measured."""
@@ -77,14 +77,3 @@ def bench(line: Line, console: Console | None = None) -> int:
     from .bench import bench as measure  # it needs torch and Lightning, which the other commands need not wait for
 
     return measure(line, console)
-
-
-def compare(line: Line, console: Console | None = None) -> int:
-    """Train and test experiments with several seeds, and write one table; 1 if a run failed.
-
-    Raises:
-        DeqlightError: for whatever is wrong with the request.
-    """
-    from .compare import compare as train  # for the same reason
-
-    return train(line, console)

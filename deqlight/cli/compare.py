@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
+import lightning  # noqa: F401  before rich: the `Union[int, float]` of its options is else read as `Union[float, int]`
 from rich.console import Console
 from rich.text import Text
 
@@ -18,7 +19,7 @@ from .compare_plan import Cell, Plan
 from .compare_rows import metric_of, rows
 from .compare_run import trained
 from .compare_store import FAILED, FINISHED, Busy, Record, Store
-from .compare_table import failures, screen_table, write
+from .compare_table import failures, machines, notes, screen_table, write
 from .line import Line
 
 __all__ = ["compare"]
@@ -113,6 +114,8 @@ def _finish(store: Store, screen: Console) -> None:
         return
     table = rows(found)
     screen.print(screen_table(table))
+    for note in (*notes(table), *machines(found)):
+        screen.print(note, style="dim", highlight=False)
     for told in failures(table):
         screen.print(told)
     write(store.folder, table, found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +16,8 @@ __all__ = ["draw"]
 
 DOTS = 110
 """Per inch."""
+LABEL = 36
+"""Characters in a line of a row's name."""
 
 
 def draw(path: Path, rows: Sequence[Row]) -> None:
@@ -47,7 +50,7 @@ def draw(path: Path, rows: Sequence[Row]) -> None:
                 "" if parameters is None else f"{parameters.mean:,.0f}",
                 (1.02, place), xycoords=("axes fraction", "data"), va="center", fontsize=8,
             )  # fmt: skip
-        axes.set_yticks(range(len(own)), [label for _, label in own], fontsize=8)
+        axes.set_yticks(range(len(own)), [textwrap.fill(label, LABEL) for _, label in own], fontsize=8)
         axes.set_ylim(len(own) - 0.5, -0.5)
         axes.set_xlabel(f"{metric_of(metric).title}: seeds, mean ± standard deviation")
         axes.set_title("parameters", fontsize=8, loc="right")

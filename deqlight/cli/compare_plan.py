@@ -110,6 +110,8 @@ class Plan:
         self.retry, self.draw = "retry" in flags, "draw" in flags
         self.seeds = seeds(own.get("seeds", SEEDS))
         self.out = Path(own.get("out", OUT)).expanduser()
+        if self.draw and not self.out.is_dir():
+            raise ConfigError(f"there is nothing to draw: there is no folder {self.out}; --out names the comparison's")
         if not names and not self.draw:
             hint = f"; what -c gives is laid over each of them: put {line.configs[0]} first" if line.configs else ""
             raise ConfigError(f"no experiment to compare; name some: deqlight compare resnet_digits heun_digits{hint}")

@@ -38,9 +38,8 @@ class Spread:
 
     def __str__(self) -> str:
         mean, std = self.mean, self.std
-        if std is None or not std or not math.isfinite(std):
-            shown = f"{mean:,.0f}" if float(mean).is_integer() and abs(mean) < 1e15 else f"{mean:.4g}"
-            return shown if std is None else f"{shown} ± {std:.2g}"
+        if not std or not math.isfinite(std):
+            return f"{mean:,.0f}" if mean.is_integer() else f"{mean:.4g}"
         places = min(max(1 - math.floor(math.log10(std)), 0), 8)  # two digits of the spread
         return f"{mean:,.{places}f} ± {std:,.{places}f}"
 
@@ -64,15 +63,18 @@ class Quantity:
         return Spread(values) if values else None
 
 
+def _memory(kind: str) -> Callable[[Record], float | None]:
+    return lambda record: record.get("memory") if record.get("memory is") == kind else None
+
+
 QUANTITIES = (
     Quantity("parameters", "trained numbers", lambda record: record.get("parameters")),
     Quantity("NFE", "evaluations per sample", lambda record: record["metrics"].get("nfe/forward")),
     Quantity("time", "s/epoch", lambda record: record.get("seconds per epoch")),
-    Quantity(f"memory {KEPT}", "MiB", lambda record: record.get("memory") if record.get("memory is") == KEPT else None),
-    Quantity(
-        f"memory, {CUDA}", "MiB", lambda record: record.get("memory") if record.get("memory is") == CUDA else None
-    ),
+    Quantity(f"memory {KEPT}", "MiB", _memory(KEPT)),
+    Quantity(f"memory, {CUDA}", "MiB", _memory(CUDA)),
 )
+"""What a row costs."""
 
 
 @dataclass(frozen=True)
@@ -135,4 +137,4 @@ def metric_of(name: str) -> Quantity:
 
 def unit(metric: str) -> str:
     """The unit of a metric."""
-    return "share of 1" if "accuracy" in metric else "as the task has it"
+    return "share of 1" if "accuracy" in metric else "as logged"

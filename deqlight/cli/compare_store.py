@@ -1,8 +1,9 @@
 """Station 1, the comparison: what is finished. A file for each cell, written whole or not at all, claimed by one alone.
 
-`cells/NAME.json` is a cell that has ended, well or not; its name holds a digest of the configuration, so that a changed
-one is another cell. `stale/` holds those of configurations that have changed since, `locks/` what tells processes on the
-same folder from each other, `logs/` what each cell printed, `configs/` what each was trained with, `runs/` its run.
+`cells/NAME.json` is a cell that has ended, well or not; its name holds a digest of the configuration, so that with a
+changed one it is another cell. `stale/` holds those of configurations that have changed since, `locks/` what tells
+processes on the same folder from each other, `logs/` what each cell printed, `configs/` what each was trained with,
+`runs/` its run.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,13 @@ from rich.text import Text
 from .compare_rows import QUANTITIES, Quantity, Row, metric_of, metrics_of
 from .compare_store import Record, put
 
-__all__ = ["failures", "machines", "screen_table", "write"]
+__all__ = ["failures", "labels", "machines", "notes", "screen_table", "write"]
 
 NOTE = (
-    "Mean ± standard deviation of the sample (n − 1) over the seeds. Time: the median epoch, validation included, without "
-    "the first. Memory kept for backward: of tensors that one training step on the first batch keeps, with the trained "
-    "weights; CUDA peak: the most that was allocated in the training, weights and optimiser included."
+    "Mean ± standard deviation of the sample (n − 1) over the seeds; the mean alone where all are equal or alone. "
+    "NFE: in the test. Time: the median epoch, validation included, without the first. Memory kept for backward: of "
+    "tensors that one training step on the first batch keeps, with the trained weights; CUDA peak: the most that was "
+    "allocated in the training, weights and optimiser included."
 )
 
 
@@ -36,15 +38,27 @@ def cells_of(row: Row, shown: Iterable[Quantity]) -> list[str]:
 
 
 def labels(rows: Sequence[Row]) -> list[str]:
-    """What each row is called: its experiment, with the options where these are not the same in all rows."""
-    alike = len({row.options for row in rows}) < 2
-    return [row.experiment if alike or not row.options else f"{row.experiment} {row.options}" for row in rows]
+    """What each row is called: its experiment, with the options that not all rows have."""
+    common = _common(rows)
+    return [shlex.join([row.experiment, *(o for o in shlex.split(row.options) if o not in common)]) for row in rows]
+
+
+def _common(rows: Sequence[Row]) -> list[str]:
+    """The options that all rows have."""
+    first, *others = [shlex.split(row.options) for row in rows] or [[]]
+    return [option for option in first if all(option in other for other in others)]
+
+
+def notes(rows: Sequence[Row]) -> list[str]:
+    """What is said beneath the table."""
+    common = _common(rows)
+    return [NOTE, *([f"All with {shlex.join(common)}"] if common else [])]
 
 
 def screen_table(rows: Sequence[Row]) -> Table:
     """A row for each experiment; what failed is red."""
     shown = columns(rows)
-    table = Table(caption=NOTE, caption_justify="left")
+    table = Table()
     table.add_column("experiment", overflow="fold")
     table.add_column("seeds", justify="right")
     for quantity in shown:
@@ -122,9 +136,7 @@ def _markdown(rows: Sequence[Row], records: Sequence[Record]) -> str:
     for row, label in zip(rows, labels(rows), strict=True):
         count = f"{len(row.finished)} + {len(row.failed)} failed" if row.failed else str(len(row.finished))
         lines.append(_line([f"`{label}`", count, *cells_of(row, shown)]))
-    options = {row.options for row in rows}
-    common = [f"All with `{next(iter(options))}`."] if len(options) == 1 and options != {""} else []
-    told = [" ".join([NOTE, *common]), *(f"Measured on {machine}." for machine in machines(records))]
+    told = [*notes(rows), *(f"Measured on {machine}." for machine in machines(records))]
     failed = [f"- {name}: {reason}" for name, reason in _failed(rows)]
     return "\n\n".join(["\n".join(lines), *told, *(["Failed:", "\n".join(failed)] if failed else [])]) + "\n"
 

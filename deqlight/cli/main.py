@@ -52,15 +52,13 @@ def _run(line: Line) -> int:
         from .start import start
 
         return start(line)
+    if line.command == "compare":
+        from .compare import compare
+
+        return compare(line)
     from . import commands
 
-    others = {
-        "plugins": commands.plugins,
-        "check": commands.check,
-        "bench": commands.bench,
-        "compare": commands.compare,
-    }
-    return others[line.command](line)
+    return {"plugins": commands.plugins, "check": commands.check, "bench": commands.bench}[line.command](line)
 
 
 def _help(command: str | None) -> str:

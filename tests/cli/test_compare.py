@@ -1,0 +1,337 @@
+"""`deqlight compare`: what it keeps, what it runs again, what it writes, and what it refuses beforehand."""
+
+import csv
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from deqlight.cli.compare_plan import seeds
+from deqlight.cli.compare_rows import Spread
+from deqlight.cli.line import read
+from deqlight.cli.main import main
+from deqlight.errors import ConfigError
+
+BRIEF = ("--trainer.max_epochs=2", "--trainer.limit_train_batches=2", "--trainer.limit_val_batches=1")
+PATIENCE = 60  # seconds; a start takes 5 on an idle machine
+ACCURACY, LOSS = "test/accuracy (share of 1)", "test/loss (as logged)"
+
+
+def rows_of(path):
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    """The folder of a true comparison, two experiments by two seeds."""
+    folder = tmp_path_factory.mktemp("compared")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["deqlight"])
+        patch.chdir(folder)
+        assert main(["compare", "resnet_digits", "anode_reflection", "--seeds", "2", "--out", "out", *BRIEF]) == 0
+    return folder
+
+
+@pytest.fixture
+def stub(monkeypatch):
+    """Stands for the training: the seed is the score; `stub.failing` holds the experiments that fail."""
+
+    class Stub:
+        def __init__(self):
+            self.ran, self.failing, self.configs = [], set(), []
+
+        def __call__(self, cell, store):
+            name = cell.entrant.experiment
+            self.ran.append((name, cell.seed))
+            self.configs.append(cell.entrant.config)
+            failed = {"status": "failed", "reason": "it | diverged"} if name in self.failing else {"status": "finished"}
+            return {
+                **{"experiment": name, "options": cell.entrant.options, "seed": cell.seed, "key": cell.entrant.key},
+                **{**failed, "exit code": 4 if name in self.failing else 0, "seconds": 1.0, "parameters": 10},
+                "metrics": {} if name in self.failing else {"test/accuracy": cell.seed / 10, "nfe/forward": 6.0},
+                "machine": {"cpu": "a cpu", "threads": 1, "python": "3", "torch": "2"},
+            }
+
+        def took(self):
+            ran, self.ran = self.ran, []
+            return ran
+
+    stub = Stub()
+    monkeypatch.setattr("deqlight.cli.compare.trained", stub)
+    return stub
+
+
+def test_a_cell_has_what_fit_and_test_alone_give(compared, deqlight):
+    cells = {(row["experiment"], row["seed"]): row for row in rows_of(compared / "out" / "cells.csv")}
+    assert len(cells) == 4 and {row["status"] for row in cells.values()} == {"finished"}
+    assert deqlight("fit", "-c", "resnet_digits", "--seed_everything=1", *BRIEF).code == 0
+    assert deqlight("test", "-c", "resnet_digits", "--ckpt_path=best").code == 0
+    (alone,) = rows_of(Path("runs/resnet_digits/version_0/test/version_0/metrics.csv"))
+    cell = cells["resnet_digits", "1"]
+    assert float(cell[ACCURACY]) == float(alone["test/accuracy"])
+    assert float(cell["NFE (evaluations per sample)"]) == float(alone["nfe/forward"]) == 6
+    assert cell["parameters (trained numbers)"] == "84666" and cell["epochs"] == "2"
+    assert cell["checkpoint is"] == "best" and (compared / cell["checkpoint"]).is_file()
+    assert "torch" in cell["machine"] and "thread" in cell["machine"]
+
+
+def test_memory_is_that_of_the_bench(compared, deqlight):
+    (cell, *_) = [r for r in rows_of(compared / "out" / "cells.csv") if r["experiment"] == "resnet_digits"]
+    brief = ("--solvers=Euler", "--gradients=Direct", "--rounds=1", "--device=cpu", "--output=found.json")
+    assert deqlight("bench", "-c", "resnet_digits", *brief).code == 0
+    (row,) = json.loads(Path("found.json").read_text())["rows"]
+    assert float(cell["memory kept for backward (MiB)"]) * 2**20 == pytest.approx(row["bytes kept"], rel=1e-12)
+
+
+def test_the_table_is_made_of_the_cells(compared):
+    cells, table = (rows_of(compared / "out" / name) for name in ("cells.csv", "table.csv"))
+    for name, metric in (("resnet_digits", ACCURACY), ("anode_reflection", LOSS)):
+        values = [float(row[metric]) for row in cells if row["experiment"] == name]
+        (row,) = [row for row in table if row["experiment"] == name]
+        assert len(values) == 2 and row["seeds"] == "0 1"
+        assert float(row[f"{metric} mean"]) == statistics.fmean(values)
+        assert float(row[f"{metric} std"]) == statistics.stdev(values) > 0
+        assert (float(row[f"{metric} min"]), float(row[f"{metric} max"])) == (min(values), max(values))
+    page = (compared / "out" / "table.md").read_text()
+    assert "| `resnet_digits` | 2 |" in page and "Measured on" in page and "--trainer.max_epochs=2" in page
+    assert (compared / "out" / "table.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_second_run_trains_nothing(compared, monkeypatch, deqlight, stub):
+    monkeypatch.chdir(compared)
+    before = {path: path.stat().st_mtime_ns for path in Path("out/cells").iterdir()}
+    done = deqlight("compare", "resnet_digits", "anode_reflection", "--seeds", "2", "--out", "out", *BRIEF)
+    assert done.code == 0 and stub.took() == [] and "4 of 4 are there from before" in done.out
+    assert {path: path.stat().st_mtime_ns for path in Path("out/cells").iterdir()} == before
+
+
+def test_a_true_failure_is_kept_with_its_reason(deqlight):
+    words = ("compare", "resnet_digits", "--seeds=1", "--model.optimizer.lr=1e30", *BRIEF)
+    done = deqlight(*words)
+    (cell,) = rows_of(Path("runs/compare/cells.csv"))
+    assert done.code == 1 and cell["status"] == "failed" and cell["exit code"] == "4"
+    assert "NaN or infinite" in cell["reason"] and "NaN or infinite" in done.out
+    assert "Traceback" in Path(cell["log"]).read_text()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_what_is_killed_halfway_is_not_finished_and_ends_its_process(tmp_path, deqlight, stub, number, code):
+    words = ["compare", "anode_reflection", "--seeds=1", "--out=out"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    line = [sys.executable, "-m", "deqlight", *words, "--trainer.max_epochs=100000"]
+    process = subprocess.Popen(
+        line, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    said = lambda: "".join(path.read_text() for path in tmp_path.glob("out/logs/*"))  # noqa: E731
+    wait_for(lambda: "epoch 2/" in said())
+    process.send_signal(number)
+    assert process.wait(PATIENCE) == code
+    wait_for(lambda: not running("compare_cell", str(Path("out", "runs")), "anode_reflection"))
+    assert "epoch" in said() and not list(tmp_path.glob("out/cells/*"))
+    assert deqlight(*words, "--trainer.max_epochs=100000").code == 0  # its lock is free
+    assert stub.took() == [("anode_reflection", 0)]
+
+
+def wait_for(holds):
+    deadline = time.monotonic() + PATIENCE
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def running(*words):
+    """Whether a process has all these words in its command line."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            text = path.read_bytes().decode(errors="replace")
+        except OSError:
+            continue
+        if all(word in text for word in words):
+            return True
+    return False
+
+
+def test_one_seed_of_all_after_the_other_and_only_what_is_missing(deqlight, stub):
+    words = ("compare", "resnet_digits", "heun_digits")
+    assert deqlight(*words, "--seeds=1,4").code == 0
+    assert stub.took() == [(name, seed) for seed in (1, 4) for name in ("resnet_digits", "heun_digits")]
+    assert deqlight(*words, "--seeds=2").code == 0
+    assert stub.took() == [("resnet_digits", 0), ("heun_digits", 0)]
+    (row, *_) = rows_of(Path("runs/compare/table.csv"))
+    assert row["seeds"] == "0 1 4" and float(row[f"{ACCURACY} mean"]) == pytest.approx(0.5 / 3)
+
+
+def test_options_make_another_row(deqlight, stub):
+    for options in ((), ("--model.optimizer.lr=0.1",), ("--model.optimizer.lr", "0.1")):
+        assert deqlight("compare", "resnet_digits", "--seeds=1", *options).code == 0
+    assert len(stub.took()) == 2  # the second and the third say the same
+    assert [row["options"] for row in rows_of(Path("runs/compare/table.csv"))] == ["", "--model.optimizer.lr=0.1"]
+    assert "`resnet_digits --model.optimizer.lr=0.1`" in Path("runs/compare/table.md").read_text()
+
+
+def test_a_changed_file_runs_its_cells_alone_and_mixes_with_none_of_before(deqlight, stub, tmp_path):
+    shipped = Path(__file__).parents[2] / "configs" / "experiment" / "resnet_digits.yaml"
+    (tmp_path / "mine.yaml").write_text(shipped.read_text())
+    words = ("compare", "mine.yaml", "heun_digits")
+    assert deqlight(*words, "--seeds=3").code == 0
+    stub.took()
+    (tmp_path / "mine.yaml").write_text(shipped.read_text().replace("lr: 0.003", "lr: 0.004   # other"))
+    done = deqlight(*words, "--seeds=2")
+    assert done.code == 0 and "3 of changed configurations put aside" in done.out
+    assert stub.took() == [("mine", 0), ("mine", 1)]
+    counts = {row["experiment"]: row["finished"] for row in rows_of(Path("runs/compare/table.csv"))}
+    assert counts == {"mine": "2", "heun_digits": "3"}
+    (tmp_path / "mine.yaml").write_text(shipped.read_text() + "# a comment changes nothing\n")
+    assert deqlight(*words, "--seeds=3").code == 0
+    assert stub.took() == []
+
+
+def test_a_file_is_laid_over_each_experiment(deqlight, stub, tmp_path):
+    (tmp_path / "short.yaml").write_text("trainer: {max_epochs: 1}\n")
+    assert deqlight("compare", "resnet_digits", "-c", "short.yaml", "--seeds=1").code == 0
+    assert stub.configs[0]["trainer"]["max_epochs"] == 1 and len(stub.took()) == 1
+
+
+def test_a_failed_cell_stays_and_is_run_again_on_request(deqlight, stub):
+    stub.failing = {"heun_digits"}
+    words = ("compare", "heun_digits", "resnet_digits", "--seeds=1")
+    done = deqlight(*words)
+    assert done.code == 1 and "1 of 2 failed" in done.out
+    assert "- heun_digits, seed 0: failed, exit code 4: it | diverged" in Path("runs/compare/table.md").read_text()
+    assert stub.took() == [("heun_digits", 0), ("resnet_digits", 0)]
+    assert deqlight(*words).code == 1 and stub.took() == []
+    stub.failing = set()
+    assert deqlight(*words, "--retry").code == 0 and stub.took() == [("heun_digits", 0)]
+    assert [row["failed"] for row in rows_of(Path("runs/compare/table.csv"))] == ["0", "0"]
+
+
+def test_an_interruption_keeps_and_shows_what_is_finished(deqlight, stub, monkeypatch):
+    def interrupted(cell, store):
+        if cell.seed == 1:
+            raise KeyboardInterrupt
+        return stub(cell, store)
+
+    monkeypatch.setattr("deqlight.cli.compare.trained", interrupted)
+    done = deqlight("compare", "resnet_digits", "--seeds=3")
+    assert done.code == 130 and "interrupted" in done.err
+    assert [row["seed"] for row in rows_of(Path("runs/compare/cells.csv"))] == ["0"]
+
+
+def test_drawing_runs_nothing(deqlight, stub):
+    assert deqlight("compare", "resnet_digits", "--seeds=2").code == 0
+    stub.took()
+    for name in ("table.csv", "table.md", "table.png"):
+        Path("runs/compare", name).unlink()
+    assert deqlight("compare", "--draw").code == 0
+    done = deqlight("compare", "resnet_digits", "--seeds=3", "--draw")
+    assert "1 of 3 have not been run" in done.out and stub.took() == []
+    assert Path("runs/compare/table.png").is_file()
+
+
+def test_without_matplotlib_all_else_is_written(deqlight, stub, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    done = deqlight("compare", "resnet_digits", "--seeds=1")
+    assert done.code == 0 and "pip install 'deqlight[plots]'" in done.out
+    assert not Path("runs/compare/table.png").exists() and Path("runs/compare/table.md").is_file()
+
+
+def test_two_processes_share_a_folder(deqlight, stub, monkeypatch):
+    """A second one, that comes while a cell is run, leaves that cell alone and runs the other."""
+    own = []
+
+    def meanwhile(cell, store):
+        if not own:
+            own.append(cell.seed)
+            line = [sys.executable, "-c", OTHER, str(store.folder), cell.name]
+            assert subprocess.run(line, capture_output=True, text=True, check=True).stdout == "busy\n"
+        return stub(cell, store)
+
+    monkeypatch.setattr("deqlight.cli.compare.trained", meanwhile)
+    assert deqlight("compare", "resnet_digits", "--seeds=1").code == 0 and own
+
+
+OTHER = """
+import sys
+from types import SimpleNamespace
+from pathlib import Path
+from deqlight.cli.compare_store import Busy, Store
+try:
+    with Store(Path(sys.argv[1])).claimed(SimpleNamespace(name=sys.argv[2]), wait=False):
+        print("free")
+except Busy:
+    print("busy")
+"""
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"status": "finished"}'])
+def test_a_corrupt_cell_is_told_and_not_overwritten(deqlight, stub, text):
+    assert deqlight("compare", "resnet_digits", "--seeds=1").code == 0
+    (cell,) = Path("runs/compare/cells").glob("*.json")
+    cell.write_text(text)
+    done = deqlight("compare", "resnet_digits", "--seeds=1")
+    assert done.code == 2 and str(cell) in done.err and "delete it, and its cell is run again" in done.err
+    assert cell.read_text() == text
+
+
+MISTAKES = {
+    "resnet_digit": "did you mean resnet_digits?",
+    "nowhere/mine.yaml": "there is no config file nowhere/mine.yaml",
+    "resnet_digits heun_digits --model.net.solver Heunn": "resnet_digits: model.net.solver: there is no solver 'Heunn'",
+    "resnet_digits --trainer.max_epoch 3": "did you mean max_epochs?",
+    "resnet_digits --seed 3": "there is no option 'seed'; did you mean seeds?",
+    "resnet_digits --retri": "did you mean retry?",
+    "resnet_digits --retry=yes": "--retry takes no value",
+    "resnet_digits --out": "--out needs a value",
+    "resnet_digits --runs there": "--out says where",
+    "resnet_digits --seed_everything 3": "--seeds says which",
+    "resnet_digits --ckpt_path last": "each cell trains from its start",
+    "resnet_digits --trainer.fast_dev_run true": "no checkpoint is left to test",
+    "resnet_digits --trainer.enable_checkpointing false": "no checkpoint is left to test",
+    "resnet_digits resnet_digits": "named twice",
+    "resnet_digits -c heun_digits": "-c heun_digits is no file",
+    "-c resnet_digits": "put resnet_digits first",
+    "": "no experiment to compare",
+    "--draw": "there is nothing to draw",
+    "resnet_digits --out /dev/null/x": "--out /dev/null/x cannot be written",
+}
+
+
+@pytest.mark.parametrize("words", MISTAKES)
+def test_a_mistake_is_told_in_a_line_before_anything_is_trained(deqlight, stub, words, tmp_path):
+    done = deqlight("compare", *words.split())
+    assert done.code == 2 and done.out == "" and stub.took() == []
+    (line,) = [line for line in done.err.splitlines() if line.startswith("error:")]
+    assert MISTAKES[words] in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_seeds_are_a_number_or_a_list():
+    assert seeds("3") == [0, 1, 2] and seeds("0,5,7") == [0, 5, 7] and seeds("5,") == [5]
+    for wrong in ("0", "-1", "", ",", "1.5", "three", "1,1", "1,,2", "4294967296,", "1001"):
+        with pytest.raises(ConfigError, match="--seeds is"):
+            seeds(wrong)
+
+
+def test_a_spread_is_told_to_two_digits():
+    assert str(Spread([0.98, 0.99, 1.0])) == "0.990 ± 0.010"
+    assert str(Spread([84666.0, 84666.0])) == "84,666" and str(Spread([0.25])) == "0.25"
+    assert Spread([1.0]).std is None and str(Spread([40.0, 60.0])) == "50 ± 14"
+
+
+def test_numbers_of_batches_are_read_as_whole_numbers():
+    """In a process of its own: imports in another order make 1, one batch, into 1.0, all of them."""
+    code = (
+        "from deqlight.cli.main import main; import deqlight.cli.compare as c; from deqlight.cli.line import read;"
+        "own = c.Plan(read(['compare', 'resnet_digits', '--trainer.limit_val_batches=1'])).entrants[0];"
+        "print(repr(own.config['trainer']['limit_val_batches']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "1\n"
+    assert read(["compare", "a"]).command == "compare"
