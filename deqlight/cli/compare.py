@@ -115,7 +115,7 @@ def _finish(store: Store, screen: Console) -> None:
     table = rows(found)
     screen.print(screen_table(table))
     for note in (*notes(table), *machines(found)):
-        screen.print(note, style="dim", highlight=False)
+        screen.print(Text(note, "dim"))
     for told in failures(table):
         screen.print(told)
     write(store.folder, table, found)
@@ -156,4 +156,4 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def _say(screen: Console, text: str | Text) -> None:
-    screen.print(text, highlight=False, soft_wrap=True)
+    screen.print(text, highlight=False, markup=False, soft_wrap=True)

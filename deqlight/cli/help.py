@@ -16,7 +16,7 @@ usage: deqlight COMMAND [options]
   validate     score it on the validation part
   predict      write its predictions to a CSV file
   bench        compare solvers and gradients:  deqlight bench -c neural_ode_digits
-  compare      train and test several, with several seeds, into one table:  deqlight compare resnet_digits heun_digits
+  compare      several experiments, several seeds, one table:  deqlight compare resnet_digits heun_digits
   plugins      list the plugins, what each brings, and why one is disabled
   check NAME   measure what a solver or gradient claims:  deqlight check Heun
 

@@ -70,7 +70,7 @@ def test_commands_run_one_after_the_other(page, folder, monkeypatch):
         inline = "--plugin" in words
         monkeypatch.setenv("DEQLIGHT_DISABLE_PLUGINS", "sspms" if inline else "")
         brief = BRIEF if "fit" in words else []
-        folder_or_root = folder if inline or brief or "--ckpt_path" in words else ROOT
+        folder_or_root = folder if inline or brief or {"--ckpt_path", "compare"} & {*words} else ROOT
         run([sys.executable, "-m", "deqlight", *words[1:], *brief], folder_or_root)
 
 
