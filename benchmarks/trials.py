@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import json
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +12,10 @@ from typing import Any
 
 import yaml
 
+from deqlight.cli.compare_plan import Plan
+from deqlight.cli.compare_run import trained
+from deqlight.cli.compare_store import FINISHED, Store
+from deqlight.cli.line import read
 from deqlight.testing.timing import machine
 
 ROOT = Path(__file__).parents[1]
@@ -33,19 +34,16 @@ def experiment(name: str) -> Config:
 
 
 def run(content: Config, seed: int, brief: Sequence[str] = ()) -> dict[str, float]:
-    """Train and test; what `deqlight test` logged."""
+    """Train and test, as a cell of `deqlight compare`; what `deqlight test` logged."""
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        (folder / "trial.yaml").write_text(yaml.safe_dump(content))
-        words = ["-c", "trial.yaml", "--name", "run", "--trainer.accelerator=cpu", f"--seed_everything={seed}"]
-        for command, more in (("fit", brief), ("test", ("--ckpt_path", "best"))):
-            line = [sys.executable, "-m", "deqlight", command, *words, *more]
-            done = subprocess.run(line, cwd=folder, capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise SystemExit(f"{' '.join(line)}\n{done.stdout}{done.stderr}")
-        (path,) = folder.glob("runs/run/version_0/test/version_0/metrics.csv")
-        with path.open() as file:
-            return {name: round(float(value), 5) for name, value in next(csv.DictReader(file)).items() if value}
+        trial = Path(name, "trial.yaml")
+        trial.write_text(yaml.safe_dump(content))
+        words = [str(trial), f"--seeds={seed},", f"--out={name}", "--trainer.accelerator=cpu", *brief]
+        plan = Plan(read(["compare", *words]))
+        record = trained(plan.cells[0], Store(plan.out))
+        if record["status"] != FINISHED:
+            raise SystemExit(f"{record['reason']}\n{Path(record['log']).read_text()}")
+        return {name: round(value, 5) for name, value in record["metrics"].items()}
 
 
 def known(results: Path) -> list[Row]:

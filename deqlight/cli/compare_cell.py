@@ -19,6 +19,7 @@ import torch
 from ..callbacks import Best, Last, Summary
 from ..errors import CheckpointError
 from ..plugin.manager import host as load_host
+from ..testing.timing import machine
 from . import runs
 from .app import App
 from .bench_plan import Choice, Plan
@@ -49,8 +50,8 @@ def cell(order: dict[str, Any]) -> int:
     words = ["-c", order["config"], f"--seed_everything={order['seed']}", f"--runs={order['runs']}"]
     words += [f"--name={order['name']}", *(f"--plugin={path}" for path in plugins)]
     fitted = launch(read(["fit", *words]))
-    on_cuda = fitted.trainer.strategy.root_device.type == "cuda"
-    peak = torch.cuda.max_memory_allocated() / MIB if on_cuda else None
+    device = fitted.trainer.strategy.root_device
+    peak = torch.cuda.max_memory_allocated(device) / MIB if device.type == "cuda" else None
     path, which = _checkpoint(fitted)
     tested = launch(read(["test", *words, f"--ckpt_path={path}"]))
     if runs.is_child():
@@ -60,9 +61,10 @@ def cell(order: dict[str, Any]) -> int:
         "parameters": sum(p.numel() for p in fitted.model.parameters() if p.requires_grad),
         "checkpoint": str(path),
         "checkpoint is": which,
-        "device": str(fitted.trainer.strategy.root_device),
+        "device": str(device),
+        "machine": machine(),
         **_paced(fitted),
-        **({"memory": peak, "memory is": CUDA} if on_cuda else _weighed(path, plugins)),
+        **(_weighed(path, plugins) if peak is None else {"memory": peak, "memory is": CUDA}),
     }
     put(Path(order["result"]), json.dumps(found))
     return 0

@@ -31,7 +31,10 @@ def trained(cell: Cell, store: Store) -> Record:
         result = Path(name) / "result.json"
         code = _run(_order(cell, store, result), store.log(cell))
         found: dict[str, Any] = json.loads(result.read_text()) if code == 0 and result.is_file() else {}
-    ended = {"status": FINISHED} if found else {"status": FAILED, "reason": _reason(store.log(cell), code)}
+    if found:
+        ended: dict[str, Any] = {"status": FINISHED}
+    else:
+        ended = {"status": FAILED, "reason": _reason(store.log(cell), code), "machine": machine()}
     entrant = cell.entrant
     return {
         "experiment": entrant.experiment,
@@ -45,7 +48,6 @@ def trained(cell: Cell, store: Store) -> Record:
         "seconds": round(time.perf_counter() - started, 2),
         "log": str(store.log(cell)),
         "versions": {**entrant.versions, "deqlight": __version__},
-        "machine": machine(),
     }
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -60,12 +60,12 @@ class Store:
         Raises:
             ConfigError: for a file that is no cell.
         """
-        return [_read(path) for path in sorted((self.folder / "cells").glob("*.json"))]
+        found = (_read(path) for path in sorted((self.folder / "cells").glob("*.json")))
+        return [record for record in found if record is not None]
 
     def record(self, cell: Cell) -> Record | None:
         """A cell that has ended; None for one that has not."""
-        path = self._cell(cell)
-        return _read(path) if path.is_file() else None
+        return _read(self._cell(cell))
 
     def arrange(self, entrants: Sequence[Entrant]) -> int:
         """Put aside cells of these experiments with other configurations, and take back what is right again.
@@ -105,8 +105,7 @@ class Store:
     def config(self, cell: Cell) -> Path:
         """The file of a cell's configuration, as it was when the comparison began."""
         path = self.folder / "configs" / f"{cell.entrant.name}.yaml"
-        if not path.exists():
-            put(path, yaml.safe_dump(dict(cell.entrant.config), sort_keys=False, allow_unicode=True))
+        put(path, yaml.safe_dump(dict(cell.entrant.config), sort_keys=False, allow_unicode=True))
         return path
 
     def log(self, cell: Cell) -> Path:
@@ -117,7 +116,8 @@ class Store:
         return self.folder / "cells" / f"{cell.name}.json"
 
     def _move(self, name: str, source: str, target: str) -> None:
-        (self.folder / source / f"{name}.json").replace(self.folder / target / f"{name}.json")
+        with suppress(FileNotFoundError):  # another process has moved it
+            (self.folder / source / f"{name}.json").replace(self.folder / target / f"{name}.json")
 
 
 def put(path: Path, text: str | bytes) -> None:
@@ -130,10 +130,13 @@ def put(path: Path, text: str | bytes) -> None:
     partial.replace(path)
 
 
-def _read(path: Path) -> Record:
+def _read(path: Path) -> Record | None:
+    """The cell in a file; None where there is none."""
     try:
         found = json.loads(path.read_text())
         fits = isinstance(found, dict) and all(isinstance(found.get(key), kind) for key, kind in NEEDED.items())
+    except FileNotFoundError:
+        return None
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path} cannot be read: {error}; delete it, and its cell is run again") from error
     if not fits or found["status"] not in (FINISHED, FAILED):

@@ -36,6 +36,8 @@ def compared(tmp_path_factory):
         patch.setattr("sys.argv", ["deqlight"])
         patch.chdir(folder)
         assert main(["compare", "resnet_digits", "anode_reflection", "--seeds", "2", "--out", "out", *BRIEF]) == 0
+    for log in (folder / "out" / "logs").iterdir():
+        assert "limit_val_batches=1)` was configured so 1 batch" in log.read_text()  # not 1.0, all batches
     return folder
 
 
