@@ -142,7 +142,7 @@ def _code(plan: Plan, store: Store, screen: Console) -> int:
 @contextmanager
 def _ended_in_order() -> Iterator[None]:
     """A scheduler's SIGTERM, or a lost terminal, ends the cell's process as well."""
-    numbers = (signal.SIGTERM, signal.SIGHUP)
+    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]  # nohup's wish
     before = {number: signal.signal(number, _terminate) for number in numbers}
     try:
         yield

@@ -141,6 +141,21 @@ def test_what_is_killed_halfway_is_not_finished_and_ends_its_process(tmp_path, d
     assert stub.took() == [("anode_reflection", 0)]
 
 
+def test_a_lost_terminal_ends_nothing_that_was_started_to_outlive_it(deqlight, stub, monkeypatch):
+    def hung_up(cell, store):
+        os.kill(os.getpid(), signal.SIGHUP)
+        return stub(cell, store)
+
+    monkeypatch.setattr("deqlight.cli.compare.trained", hung_up)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        assert deqlight("compare", "resnet_digits", "--seeds=1").code == 0
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        assert deqlight("compare", "resnet_digits", "--seeds=2").code == 129
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def wait_for(holds):
     deadline = time.monotonic() + PATIENCE
     while not holds():

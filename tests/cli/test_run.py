@@ -172,5 +172,7 @@ def test_the_private_names_we_build_on_are_there():
     assert list(inspect.signature(LightningCLI._parse_ckpt_path).parameters) == ["self"]
     assert "_parse_ckpt_path" in inspect.getsource(LightningCLI.__init__)
     assert App._parse_ckpt_path(None) is None
+    assert list(inspect.signature(LightningCLI._run_subcommand).parameters) == ["self", "subcommand"]
+    assert "self._run_subcommand(" in inspect.getsource(LightningCLI.__init__)
     assert list(inspect.signature(LightningCLI._parser).parameters) == ["self", "subcommand"]
     assert "load_value(value)" in inspect.getsource(ActionConfigFile.apply_config)  # a config given as text
