@@ -44,10 +44,9 @@ class Reversible(Gradient):
     Equal to `Direct` up to rounding, for any `ReversibleSolver` on a fixed grid. Undoing a step and differentiating it
     share their field evaluations, so the way back costs one evaluation for each one of the way forth; up to two where a
     method iterates, or evaluates the field several times at one time, as a `ReversiblePair` does around methods with
-    stages. A pair whose coupling leaves less than a thousandth of its memory
-    at the end is refused. Running statistics and random numbers are those of the way forth, and autocasting is
-    restored. A tensor that needs a gradient without being a parameter or declared context is refused. Once
-    differentiable.
+    stages. A method that has less than a thousandth of its memory left at the end is refused. Running statistics and
+    random numbers are those of the way forth, and autocasting is restored. A tensor that needs a gradient without being
+    a parameter or declared context is refused. Once differentiable.
 
     Reference: Gomez et al. 2017 (arXiv 1707.04585); Chang et al. 2018 (arXiv 1709.03698).
     """
@@ -204,12 +203,14 @@ class _WayBack:
 def _check_contraction(problem: Problem) -> None:
     """Refuse a solve whose memory shrinks so much that undoing it returns rounding errors."""
     rate, steps = cast(ReversibleSolver, problem.solver).contraction, len(problem.grid()[0]) - 1
+    if rate == 0.0:
+        raise InputError(f"Reversible got {problem.solver!r}, which forgets at once; use the gradient Direct")
     if rate**steps < LEAST_MEMORY:
         most, least = int(math.log(LEAST_MEMORY, rate)), math.ceil(1e4 * LEAST_MEMORY ** (1 / steps)) / 1e4
         raise InputError(
             f"Reversible got {problem.solver!r} over {steps} steps, which shrink its memory by {rate:g} each, to "
             f"{rate**steps:.1e} in all, and undoing them makes rounding larger by the inverse; it needs "
-            f"{LEAST_MEMORY:g} or more: take {most} steps at most, a coupling of {least:g} at least, or the gradient "
+            f"{LEAST_MEMORY:g} or more: take {most} steps at most, a factor of {least:g} at least, or the gradient "
             "Direct"
         )
 

@@ -11,7 +11,9 @@ from .explicit import RK4, RK38, SSPRK3, Euler, ExplicitRungeKutta, Heun, Midpoi
 from .exponential import ETD1, ETD2, ETDRK4
 from .imex import IMEXEuler, KenCarp4
 from .implicit import ImplicitSolver
+from .learned import LearnedRungeKutta
 from .milstein import Milstein, StratonovichMilstein
+from .momentum import Momentum
 from .multistep import AB2, Leapfrog, LinearTwoStep, Stormer
 from .reversible import AsynchronousLeapfrog, ReversibleHeun, ReversiblePair
 from .rosenbrock import Rodas4
@@ -62,10 +64,12 @@ __all__ = [
     "Kvaerno3",
     "Kvaerno5",
     "Leapfrog",
+    "LearnedRungeKutta",
     "LinearTwoStep",
     "LogODE",
     "Midpoint",
     "Milstein",
+    "Momentum",
     "Neumann",
     "Platen",
     "RadauIIA5",
