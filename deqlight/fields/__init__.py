@@ -3,9 +3,11 @@
 from .branches import Branches
 from .conv import Antisymmetric, Bottleneck, ConcatConv, PreActivation
 from .diffusion import AdditiveDiffusion, MatrixDiffusion, MultiplicativeDiffusion
-from .linear import ChannelDecay
+from .linear import ChannelDecay, PeriodicDiffusion
 from .norm import GroupNorm2d as GroupNorm2d  # for configs; no field itself, so not in the list of fields
+from .poly import Poly
 from .second_order import SecondOrder
+from .skew import Skew
 from .symmetric import Symmetric
 from .vector import MLP
 
@@ -19,7 +21,10 @@ __all__ = [
     "ConcatConv",
     "MatrixDiffusion",
     "MultiplicativeDiffusion",
+    "PeriodicDiffusion",
+    "Poly",
     "PreActivation",
     "SecondOrder",
+    "Skew",
     "Symmetric",
 ]

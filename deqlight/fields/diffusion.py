@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from ..errors import InputError
 from ..types import Tensor, Time
+from .positive import softplus_start
 
 __all__ = ["AdditiveDiffusion", "MatrixDiffusion", "MultiplicativeDiffusion"]
 
@@ -93,7 +94,5 @@ class MatrixDiffusion(nn.Module):
 
 def _started(name: str, sigma: float, learn: bool) -> nn.Parameter:
     """The number whose softplus is σ."""
-    if not (sigma > 0 and math.isfinite(sigma)):
-        raise InputError(f"{name} got sigma={sigma:g}; it must be positive and finite")
-    start = sigma + math.log(-math.expm1(-sigma))
-    return nn.Parameter(torch.tensor(start, dtype=torch.float64).to(torch.get_default_dtype()), requires_grad=learn)
+    start = torch.tensor(softplus_start(name, "sigma", sigma), dtype=torch.float64)
+    return nn.Parameter(start.to(torch.get_default_dtype()), requires_grad=learn)

@@ -1,31 +1,47 @@
 """Networks: an architecture is a term, a solver and a grid."""
 
+from .bijective import Bijective, Unshuffle, Widen, undo
+from .chain import Chain
+from .dense import DenseBlock, DenseTransition
 from .depth import DepthNet
+from .fractal import FractalBlock
 from .lift import Augment, Identity, Lift, Split, WithVelocity
 from .parts import ConvHead, ConvStem, NormHead, Perceptron, PoolHead
+from .post_activation import PlainHead, PostActivation, PostActivationStem
 from .sde_net import SDENet
 from .several import Draws, Ensemble, Several
-from .stage import ContinuousStage, LayeredStage, PartitionedStage, SemilinearStage, Stage
+from .stage import ContinuousStage, CoupledStage, IMEXStage, LayeredStage, PartitionedStage, SemilinearStage, Stage
 from .stochastic import StochasticStage
 from .trajectory import Trajectory
-from .transition import BottleneckTransition, Transition
+from .transition import BottleneckTransition, PartitionedTransition, Transition
 
 __all__ = [
     "Augment",
+    "Bijective",
     "BottleneckTransition",
+    "Chain",
     "ContinuousStage",
     "ConvHead",
     "ConvStem",
+    "CoupledStage",
+    "DenseBlock",
+    "DenseTransition",
     "DepthNet",
     "Draws",
     "Ensemble",
+    "FractalBlock",
+    "IMEXStage",
     "Identity",
     "LayeredStage",
     "Lift",
     "NormHead",
     "PartitionedStage",
+    "PartitionedTransition",
     "Perceptron",
+    "PlainHead",
     "PoolHead",
+    "PostActivation",
+    "PostActivationStem",
     "SDENet",
     "SemilinearStage",
     "Several",
@@ -34,5 +50,8 @@ __all__ = [
     "StochasticStage",
     "Trajectory",
     "Transition",
+    "Unshuffle",
+    "Widen",
     "WithVelocity",
+    "undo",
 ]

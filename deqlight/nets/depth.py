@@ -20,7 +20,7 @@ from ..saveat import SaveAt
 from ..solvers import Solver
 from ..solving import check_compatible, solve
 from ..terms import Partitioned
-from ..types import Tensor
+from ..types import Tensor, Time
 from .stage import Stage, regularize
 
 __all__ = ["DepthNet"]
@@ -83,7 +83,11 @@ class DepthNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The output for a batch of inputs `(batch, …)`; for a classifier, scores `(batch, classes)`."""
-        x = self.stem(x)  # (batch, channels, …)
+        return self.head(self.features(x))  # type: ignore[no-any-return]  # a module's call is untyped
+
+    def features(self, x: Tensor) -> Tensor:
+        """What the head sees of a batch of inputs `(batch, …)`: `(batch, channels, …)`."""
+        x = self.stem(x)
         for stage, solver in zip(cast("Iterable[Stage]", self.stages), self.solvers, strict=True):
             y0 = stage.enter(x)
             solution = solve(
@@ -100,7 +104,7 @@ class DepthNet(nn.Module):
                 compile=self.compiled,
             )
             x = stage.leave(solution.y1)
-        return self.head(x)  # type: ignore[no-any-return]  # a module's call is untyped
+        return x
 
 
 FINAL = SaveAt(final=True)
@@ -122,8 +126,11 @@ def _check_statistics(stage: Stage, solver: Solver, controller: Controller | Non
         )
 
 
+def step_times(stage: Stage, controller: Controller | None) -> Sequence[Time]:
+    """The times of a stage's steps; for measured steps, those that it must not step over."""
+    return controller.grid(stage.ts)[0] if isinstance(controller, FixedSteps) else stage.ts
+
+
 def _steps(stage: Stage, controller: Controller | None) -> int:
     """How many steps a stage takes; for measured steps, how many intervals."""
-    if isinstance(controller, FixedSteps):
-        return len(controller.grid(stage.ts)[0]) - 1
-    return len(stage.ts) - 1
+    return len(step_times(stage, controller)) - 1

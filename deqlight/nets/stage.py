@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 from torch import nn
 
 from ..errors import InputError, ShapeError
 from ..regularizers import Regularizer
 from ..terms import Layered, ODETerm, Partitioned, Semilinear, Term
-from ..types import State, Tensor
+from ..types import State, Tensor, Time
 from .lift import Identity, Lift, Split
 
-__all__ = ["ContinuousStage", "LayeredStage", "PartitionedStage", "SemilinearStage", "Stage", "regularize"]
+__all__ = [
+    "ContinuousStage",
+    "CoupledStage",
+    "IMEXStage",
+    "LayeredStage",
+    "PartitionedStage",
+    "SemilinearStage",
+    "Stage",
+    "regularize",
+]
 
 Block = Callable[[int], nn.Module]
 """Makes a vector field for a number of channels."""
@@ -89,6 +99,29 @@ class PartitionedStage(Stage):
         super().__init__(term, range(depth + 1), channels, lift, entry)
 
 
+class CoupledStage(Stage):
+    """A `PartitionedStage` whose halves share weights: `pair` makes both fields of a layer.
+
+    Args:
+        pair: makes a module with the fields `velocity`, f_n, and `force`, g_n, for half the channels, such as `Skew`.
+        channels: channels of the features, an even number.
+        depth: number of layers.
+        entry: a module before the layers, such as `Transition`.
+    """
+
+    def __init__(self, pair: Block, channels: int, depth: int, entry: nn.Module | None = None) -> None:
+        lift = Split()
+        pairs = _stack(pair, lift.width(channels), depth)
+        if not all(hasattr(made, half) for made in pairs for half in ("velocity", "force")):
+            raise InputError(
+                f"CoupledStage got pair={type(pairs[0]).__name__}, which has no velocity and force; use Skew, or a "
+                "PartitionedStage, which takes both"
+            )
+        halves = ([cast(nn.Module, getattr(made, half)) for made in pairs] for half in ("velocity", "force"))
+        term = Partitioned(*map(Layered, halves))
+        super().__init__(term, range(depth + 1), channels, lift, entry)
+
+
 class SemilinearStage(Stage):
     """`depth` layers of a linear and a nonlinear part: du/dt = L_n u + f_n(u) on [n, n + 1].
 
@@ -106,6 +139,39 @@ class SemilinearStage(Stage):
     def __init__(self, linear: Block, block: Block, channels: int, depth: int, entry: nn.Module | None = None) -> None:
         term = Semilinear(_layered(linear, channels, depth), _layered(block, channels, depth))
         super().__init__(term, range(depth + 1), channels, Identity(), entry)
+
+
+class IMEXStage(Stage):
+    """`depth` layers du/dt = f_n(u), held stable by a linear L_n that is added and taken off: L_n u + (f_n(u) − L_n u).
+
+    With `IMEXEuler`, u₊ = (I − hL)⁻¹ (u − hLu + hf(u)): an IMEXnet, stable for stiff f and with the equilibria of f, in
+    which a layer reaches as far as (I − hL)⁻¹ does. Plain methods see f alone: with `Euler` it is a residual network.
+
+    Args:
+        linear: makes L_n for a number of channels, such as `PeriodicDiffusion`: a `LinearFlow`.
+        block: makes f_n for a number of channels, such as `PreActivation`.
+        channels: channels of the features.
+        depth: number of layers.
+        entry: a module before the layers, such as `Transition`.
+
+    Reference: Haber, Lensink, Treister & Ruthotto, IMEXnet, AAAI 2019 (arXiv 1903.02639).
+    """
+
+    def __init__(self, linear: Block, block: Block, channels: int, depth: int, entry: nn.Module | None = None) -> None:
+        flows = _stack(linear, channels, depth)
+        rest = Layered(_Less(block(channels), flow) for flow in flows)
+        super().__init__(Semilinear(Layered(flows), rest), range(depth + 1), channels, Identity(), entry)
+
+
+class _Less(nn.Module):
+    """f(t, u) − L u."""
+
+    def __init__(self, block: nn.Module, linear: nn.Module) -> None:
+        super().__init__()
+        self.block, self.linear = block, linear
+
+    def forward(self, t: Time, y: Tensor) -> Tensor:
+        return self.block(t, y) - self.linear(t, y)  # type: ignore[no-any-return]  # a module's call is untyped
 
 
 class ContinuousStage(Stage):
@@ -139,6 +205,10 @@ def regularize(stage: Stage, regularizers: Sequence[Regularizer]) -> None:
 
 
 def _layered(block: Block, channels: int, depth: int) -> Layered:
+    return Layered(_stack(block, channels, depth))
+
+
+def _stack(block: Block, channels: int, depth: int) -> list[nn.Module]:
     if depth < 1:
         raise InputError(f"a stage got depth={depth}; it needs at least one layer")
-    return Layered(block(channels) for _ in range(depth))
+    return [block(channels) for _ in range(depth)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal, TypeAlias
 
+import torch
 from torch import nn
 from torch.nn import functional as F
 
@@ -12,7 +13,7 @@ from ..errors import InputError, check_word
 from ..fields.conv import bottleneck, conv3x3
 from ..types import Tensor
 
-__all__ = ["BottleneckTransition", "Padding", "Shortcut", "Transition"]
+__all__ = ["BottleneckTransition", "Padding", "PartitionedTransition", "Shortcut", "Transition", "shortcut_by"]
 
 Norm = Callable[[int], nn.Module]
 
@@ -50,7 +51,7 @@ class Transition(nn.Module):
         super().__init__()
         self.norm1, self.norm2 = norm(in_channels), norm(channels)
         self.conv1, self.conv2 = conv3x3(in_channels, channels, stride), conv3x3(channels, channels)
-        self.shortcut = _shortcut(type(self).__name__, shortcut, in_channels, channels, stride)
+        self.shortcut = shortcut_by(type(self).__name__, shortcut, in_channels, channels, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         """Features `(batch, channels, height / stride, width / stride)` of `(batch, in_channels, height, width)`."""
@@ -88,12 +89,47 @@ class BottleneckTransition(nn.Module):
         width = channels // 4 if width is None else width
         self.norm = norm(in_channels)
         self.branch = nn.Sequential(*bottleneck(in_channels, channels, width, norm, stride, groups))
-        self.shortcut = _shortcut(type(self).__name__, shortcut, in_channels, channels, stride)
+        self.shortcut = shortcut_by(type(self).__name__, shortcut, in_channels, channels, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         """Features `(batch, channels, height / stride, width / stride)` of `(batch, in_channels, height, width)`."""
         x = F.relu(self.norm(x))
         return self.shortcut(x) + self.branch(x)  # type: ignore[no-any-return]  # a module's call is untyped
+
+
+class PartitionedTransition(nn.Module):
+    """The block of a RevNet where size and width change: q₊ = s(q) + f(p), then p₊ = s(p) + g(q₊), halves of channels.
+
+    f and g are two convolutions each, behind norm and ReLU; f changes size and width, g finds them changed; s is
+    `padding`. It cannot be undone, so that what enters it is stored.
+
+    Args:
+        in_channels: channels of the input, an even number.
+        channels: channels of the result, an even number and no fewer.
+        norm: makes a normalisation layer for a number of channels.
+        stride: by how much height and width shrink.
+
+    Raises:
+        InputError: for odd numbers, or fewer channels.
+
+    Reference: Gomez, Ren, Urtasun & Grosse, NeurIPS 2017 (arXiv 1707.04585), §3.1.
+    """
+
+    def __init__(self, in_channels: int, channels: int, norm: Norm = nn.BatchNorm2d, stride: int = 2) -> None:
+        super().__init__()
+        if in_channels % 2 or channels % 2 or channels < in_channels:
+            raise InputError(
+                f"PartitionedTransition got {in_channels} channels to {channels}; both must be even, and none be lost"
+            )
+        before, half = in_channels // 2, channels // 2
+        self.velocity, self.force = _branch(before, half, norm, stride), _branch(half, half, norm, 1)
+        self.shortcut = Padding(stride, half - before)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features `(batch, channels, height / stride, width / stride)` of `(batch, in_channels, height, width)`."""
+        q, p = x.chunk(2, 1)
+        q = self.shortcut(q) + self.velocity(p)
+        return torch.cat([q, self.shortcut(p) + self.force(q)], 1)
 
 
 class Padding(nn.Module):
@@ -113,7 +149,13 @@ class Padding(nn.Module):
         return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.more))
 
 
-def _shortcut(name: str, shortcut: Shortcut, in_channels: int, channels: int, stride: int) -> nn.Module:
+def _branch(in_channels: int, channels: int, norm: Norm, stride: int) -> nn.Sequential:
+    first, second = conv3x3(in_channels, channels, stride), conv3x3(channels, channels)
+    return nn.Sequential(norm(in_channels), nn.ReLU(), first, norm(channels), nn.ReLU(), second)
+
+
+def shortcut_by(name: str, shortcut: Shortcut, in_channels: int, channels: int, stride: int) -> nn.Module:
+    """What passes by a block of the class `name` that changes its features."""
     check_word(name, "shortcut", shortcut, ("projection", "padding"))
     if shortcut == "projection":
         return nn.Conv2d(in_channels, channels, 1, stride, bias=False)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ..states import combine
-from ..terms import Split, Term
+from ..terms import Semilinear, Split, Term
 from ..types import Carry, State, Time
 from .base import SolverInfo, Step
 from .esdirk import Diagonal, extension
@@ -23,7 +23,8 @@ class IMEXEuler(ImplicitSolver):
     """The implicit-explicit Euler method, y₁ = y₀ + h (f(t₀, y₀) + g(t₁, y₁)) for dy/dt = f(t, y) + g(t, y).
 
     Order 1, one explicit and one implicit stage; one evaluation of the explicit part f, and one of the stiff part g an
-    iteration. Not to be confused with `SymplecticEuler`, which takes one half of the state after the other.
+    iteration; none of a linear part whose `resolvent` is known, for which nothing iterates. Not to be confused with
+    `SymplecticEuler`, which takes one half of the state after the other.
 
     Reference: Ascher, Ruuth & Wetton, SIAM J. Numer. Anal. 32 (1995), eq. 8 (1-step IMEX).
     """
@@ -39,7 +40,13 @@ class IMEXEuler(ImplicitSolver):
 
     def step(self, term: Term, t0: Time, t1: Time, y0: State, carry: Carry) -> Step:
         """One step: the explicit part, then the equation for the implicit one."""
-        split, stages = cast(Split, term), Stages(self.newton, term, t0, t1, y0)
+        split = cast(Split, term)
+        if isinstance(split, Semilinear):
+            ahead = split.explicit.advance(y0, [1.0], [split.explicit.vf(t0, y0)], split.explicit.control(t0, t1))
+            y1 = split.flow.resolvent(t1 - t0, ahead)
+            if y1 is not None:
+                return Step(y1)
+        stages = Stages(self.newton, term, t0, t1, y0)
         base = stages.y0 + stages.explicit(0.0, stages.y0, split.explicit)
         one = torch.ones(1, 1, dtype=base.dtype, device=base.device)
         u, _ = stages.implicit((1.0,), base, one, term=split.implicit)

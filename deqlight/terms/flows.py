@@ -33,6 +33,10 @@ class LinearFlow(nn.Module, ABC):
     def phi(self, k: int, h: Time, y: State) -> State:
         """φₖ(hL) y, for k from 0 to 3; `h` is a float, or `(batch, 1, ...)`."""
 
+    def resolvent(self, h: Time, y: State) -> State | None:
+        """(I − hL)⁻¹ y, where it is known at once; None where methods have to solve for it."""
+        return None
+
 
 class Diagonal(LinearFlow):
     """L = a diagonal matrix: each number of the state decays (or grows) at a rate of its own."""
@@ -44,12 +48,17 @@ class Diagonal(LinearFlow):
 
     def forward(self, t: Time, y: State) -> Tensor:
         """`diagonal · y`."""
-        return self.diagonal * _only(self, y)
+        return self.diagonal * only(self, y)
 
     def phi(self, k: int, h: Time, y: State) -> Tensor:
         """φₖ(h · diagonal) · y."""
-        leaf = _only(self, y)
+        leaf = only(self, y)
         return phi(k, self.diagonal * like(h, leaf)) * leaf
+
+    def resolvent(self, h: Time, y: State) -> Tensor:
+        """`y / (1 − h · diagonal)`."""
+        leaf = only(self, y)
+        return leaf / (1.0 - self.diagonal * like(h, leaf))
 
 
 class DiagonalFlow(Diagonal):
@@ -97,7 +106,7 @@ class MatrixFlow(LinearFlow):
 
     def forward(self, t: Time, y: State) -> Tensor:
         """`y Lᵀ` on the last axis."""
-        return _only(self, y) @ self.matrix.T
+        return only(self, y) @ self.matrix.T
 
     def phi(self, k: int, h: Time, y: State) -> Tensor:
         """φₖ(hL) on the last axis, from a corner of the exponential of a larger matrix: cubes of its size a call.
@@ -105,7 +114,7 @@ class MatrixFlow(LinearFlow):
         Slow parts come out to a relative accuracy of about eps · ‖hL‖. Reference: Al-Mohy & Higham, SIAM J. Sci.
         Comput. 33 (2011), eq. 2.1.
         """
-        leaf, n = _only(self, y), len(self.matrix)
+        leaf, n = only(self, y), len(self.matrix)
         step = torch.as_tensor(h, dtype=leaf.dtype, device=leaf.device).reshape(-1, 1, 1)  # (batch or 1, 1, 1)
         big = self.matrix.new_zeros(len(step), (k + 1) * n, (k + 1) * n)
         big[:, :n, :n] = step * self.matrix
@@ -117,7 +126,8 @@ class MatrixFlow(LinearFlow):
         return value.reshape(leaf.shape)
 
 
-def _only(flow: LinearFlow, y: State) -> Tensor:
+def only(flow: LinearFlow, y: State) -> Tensor:
+    """The tensor that a state is; raises `ShapeError` for states of several."""
     parts = leaves(y)
     if len(parts) != 1:
         raise ShapeError(f"{type(flow).__name__} got a state of {len(parts)} tensors; it acts on states of one")

@@ -1,4 +1,4 @@
-"""Momentum networks: the published recursion, the equation of second order behind it, and how far they can be undone."""
+"""Momentum networks: the published recursion, the equation of second order behind it, and how far it can be undone."""
 
 import pytest
 import torch

@@ -465,9 +465,7 @@ def test_what_is_no_method_for_first_order_equations_is_refused():
 def test_a_solve_that_would_be_undone_into_rounding_is_refused_with_numbers(double):
     term, y0 = ODETerm(Tanh()), torch.randn(3, 4, requires_grad=True)
     pair, ts = ReversiblePair(RK4(), coupling=0.9), [0.0, 1.0, 2.0]
-    message = (
-        r"0\.9\) over 100 steps.*0\.9 each, to 2\.7e-05.*0\.001 or more: take 65 steps at most, a factor of 0\.93"
-    )
+    message = r"0\.9\) over 100 steps.*0\.9 each, to 2\.7e-05.*0\.001 or more: take 65 steps at most, a factor of 0\.93"
     with pytest.raises(InputError, match=message + r"3\d at least, or the gradient Direct"):
         solve(term, y0, ts, solver=pair, gradient=Reversible(), controller=Constant(steps=50))
     solve(term, y0, ts, solver=pair, gradient=Direct(), controller=Constant(steps=50))
