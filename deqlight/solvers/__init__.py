@@ -6,7 +6,7 @@ from .bdf import BDF2
 from .collocation import Collocation, GaussLegendre4, GaussLegendre6, ImplicitEuler, ImplicitMidpoint, RadauIIA5
 from .dormand_prince import Dopri5, Dopri8
 from .embedded import Bosh3, Tsit5
-from .esdirk import ESDIRK, Kvaerno3, Kvaerno5, Trapezoid
+from .esdirk import ESDIRK, Kvaerno3, Kvaerno5, Theta, Trapezoid
 from .explicit import RK4, RK38, SSPRK3, Euler, ExplicitRungeKutta, Heun, Midpoint, Ralston
 from .exponential import ETD1, ETD2, ETDRK4
 from .imex import IMEXEuler, KenCarp4
@@ -87,6 +87,7 @@ __all__ = [
     "StratonovichMilstein",
     "SymplecticEuler",
     "Tableau",
+    "Theta",
     "Trapezoid",
     "Tsit5",
     "Verlet",

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import inf
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from ..errors import InputError
 from ..states import combine
 from ..terms import Term
 from ..times import Array
@@ -19,7 +21,10 @@ from .base import SolverInfo, Step
 from .implicit import ImplicitSolver
 from .stages import Stages, weighted
 
-__all__ = ["ESDIRK", "Diagonal", "Kvaerno3", "Kvaerno5", "Trapezoid", "extension"]
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["ESDIRK", "Diagonal", "Kvaerno3", "Kvaerno5", "Theta", "Trapezoid", "extension"]
 
 NEIGHBOURS = 3
 """How many stage values a guess goes on from."""
@@ -141,6 +146,54 @@ class Trapezoid(ESDIRK):
         stability=inf,
         reference="Crank & Nicolson 1947; Hairer & Wanner 1996, §IV.3",
     )
+
+
+class Theta(ESDIRK):
+    """The θ method, y₁ = y₀ + h ((1 − θ) f(t₀, y₀) + θ f(t₁, y₁)): `Trapezoid` at ½, `ImplicitEuler` at 1.
+
+    Order 1, and 2 at θ = ½, an explicit and an implicit stage; one evaluation, and one an iteration. A-stable for θ ≥ ½,
+    with R(∞) = 1 − 1/θ; below, stable to 2/(1 − 2θ). Between the ends of a step the solution is linear. On layers it is
+    the implicit residual network of Reshniak & Webster. Not to be confused with `Euler`, which it would be at 0.
+
+    Args:
+        theta: θ, above 0 and at most 1.
+        dense: most unknowns of a stage whose equations are factorised; above, GMRES solves them.
+        max_iterations: most iterations for the stage.
+
+    Raises:
+        InputError: for another θ, a negative `dense`, or no iterations.
+
+    Reference: Hairer & Wanner, Solving Ordinary Differential Equations II, §IV.3; Reshniak & Webster, Robust Learning
+    with Implicit Residual Networks, 2019 (arXiv 1905.10479).
+    """
+
+    def __init__(self, theta: float = 0.5, dense: int = 64, max_iterations: int = 50) -> None:
+        super().__init__(dense, max_iterations)
+        if not 0.0 < theta <= 1.0:
+            raise InputError(f"Theta got theta={theta:g}; it must lie above 0 and be at most 1: at 0 it is Euler")
+        self.theta = float(theta)
+        order = 2 if theta == 0.5 else 1
+        self.info = SolverInfo(
+            order=order,
+            nfe_step=None,
+            stiff_order=order if theta >= 0.5 else None,
+            dense_order=order,
+            stability=inf if theta >= 0.5 else 2.0 / (1.0 - 2.0 * self.theta),
+            reference="Hairer & Wanner 1996, §IV.3; Reshniak & Webster 2019",
+        )
+
+    def __repr__(self) -> str:
+        return f"Theta({self.theta:g})"
+
+    @cached_property
+    def tableau(self) -> Diagonal:
+        """The numbers for θ."""
+        return Diagonal(self.theta, (0.0, 1.0), ((), (1.0 - self.theta,)), extended=1)
+
+    @classmethod
+    def examples(cls) -> Sequence[Self]:
+        """Of order 1, stable everywhere and not, and of order 2."""
+        return cls(0.75), cls(0.25), cls(0.5)
 
 
 _G = 0.43586652150845899941601945

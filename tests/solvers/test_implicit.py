@@ -19,6 +19,7 @@ from deqlight.solvers import (
     Kvaerno3,
     Kvaerno5,
     RadauIIA5,
+    Theta,
     Trapezoid,
 )
 from deqlight.solvers.collocation import Nodes
@@ -407,3 +408,17 @@ def test_senseless_sizes_are_refused(cls):
     with pytest.raises(InputError, match="dense=-1"):
         cls(dense=-1)
     assert repr(cls()) == cls.__name__
+
+
+@pytest.mark.parametrize(("theta", "other"), [(1.0, ImplicitEuler()), (0.5, Trapezoid())])
+def test_the_theta_method_is_known_at_its_ends(double, theta, other):
+    field, y = nn.Sequential(nn.Linear(3, 3), nn.Tanh()), torch.randn(2, 3)
+    term = ODETerm(lambda t, u: field(u) * torch.cos(torch.as_tensor(t)))
+    one, two = (solve(term, y, [0.0, 1.0], solver=solver).y1 for solver in (Theta(theta), other))
+    assert torch.allclose(one, two, rtol=1e-10)
+
+
+@pytest.mark.parametrize("theta", [0.0, -0.5, 1.1, float("nan")])
+def test_other_thetas_are_refused(theta):
+    with pytest.raises(InputError, match="at 0 it is Euler"):
+        Theta(theta)
