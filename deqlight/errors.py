@@ -13,6 +13,7 @@ __all__ = [
     "CompileFailure",
     "ConfigError",
     "ConformanceError",
+    "DataError",
     "DeqlightError",
     "InputError",
     "MaxSteps",
@@ -47,6 +48,10 @@ class ConfigError(DeqlightError):
 
 class CheckpointError(DeqlightError):
     """A checkpoint that is missing, unreadable or of another kind."""
+
+
+class DataError(DeqlightError):
+    """A file of a data set that is missing, cannot be fetched, or is not what it should be."""
 
 
 class CompileFailure(DeqlightError, RuntimeError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 from ..errors import InputError
 from ..metrics import OUTSIDE
 from ..types import Tensor
-from .shift import RandomShift
+from .augment import Augmentation, Mixup
 
 __all__ = ["Batch", "Dataset", "Loader", "Order", "Series", "Start", "Tensors", "labelled"]
 
@@ -35,7 +35,7 @@ class Batch(NamedTuple):
     targets: Tensor
     """`(batch, *target)`; class numbers `(batch,)` for classification, `(batch, time, *state)` for a forecast.
 
-    The class number `OUTSIDE` says that a sample belongs to no class.
+    Mixed images have probabilities of the classes, `(batch, classes)`. The class number `OUTSIDE` says that a sample belongs to no class.
     """
     ids: Tensor
     """The position of each sample in the data set, `(batch,)`: it keys a sample's noise, whatever its batch mates."""
@@ -145,11 +145,20 @@ class Loader:
     Args:
         dataset: the data in memory.
         order: which samples, and when.
-        augment: a random change of each batch, drawn per (seed, epoch, sample); None changes nothing.
+        augment: random changes of images, one after the other, drawn per (seed, epoch, sample).
+        mixup: mixes each image so changed with another one.
+
+    Raises:
+        InputError: for two augmentations that would have the same random numbers.
     """
 
-    def __init__(self, dataset: Dataset, order: Order, augment: RandomShift | None = None) -> None:
-        self.order, self._dataset, self._augment = order, dataset, augment
+    def __init__(
+        self, dataset: Dataset, order: Order, augment: Sequence[Augmentation] = (), mixup: Mixup | None = None
+    ) -> None:
+        if len({kind.stream for kind in augment}) < len(augment):
+            told = ", ".join(type(kind).__name__ for kind in augment)
+            raise InputError(f"of the augmentations {told} two have the same random numbers; give each kind once")
+        self.order, self._dataset, self._augment, self._mixup = order, dataset, tuple(augment), mixup
         self._taken = 0
         self._resume = {"epoch": -1, "batches": 0}
 
@@ -171,17 +180,36 @@ class Loader:
         epoch = self.order.epoch
         first = self._resume["batches"] if self._resume["epoch"] == epoch else 0
         self._resume = {"epoch": -1, "batches": 0}
-        draws = (
-            None
-            if self._augment is None
-            else self._augment.draw(stream(self.order.seed, epoch, AUGMENT), len(self._dataset))
-        )
+        changed = self._changes(epoch)
         for number, index in enumerate(self.order.batches()[first:], start=first + 1):
             self._taken = number  # before the batch is handed out: a checkpoint is taken while it is in use
+            yield changed(index)
+
+    def _changes(self, epoch: int) -> Callable[[Tensor], Batch]:
+        """Draw what is random in an epoch; gives what makes the batch of an index."""
+        samples = len(self._dataset)
+        drawn = [(kind, kind.draw(self._stream(epoch, kind.stream), samples)) for kind in self._augment]
+
+        def augmented(index: Tensor) -> Batch:
             batch = self._dataset[index]
-            if self._augment is not None and draws is not None:
-                batch = batch._replace(inputs=self._augment(cast(Tensor, batch.inputs), draws[index]))
-            yield batch
+            for kind, draws in drawn:
+                batch = batch._replace(inputs=kind(cast(Tensor, batch.inputs), draws[index]))
+            return batch
+
+        mix = self._mixup
+        if mix is None:
+            return augmented
+        partners, shares = mix.draw(self._stream(epoch, mix.stream), self.order.positions, samples)
+
+        def mixed(index: Tensor) -> Batch:
+            (own, y, ids), (others, other, _) = augmented(index), augmented(partners[index])
+            images = mix.images(cast(Tensor, own), cast(Tensor, others), shares[index])
+            return Batch(images, mix.targets(y, other, shares[index]), ids)
+
+        return mixed
+
+    def _stream(self, epoch: int, own: tuple[int, ...]) -> np.random.Generator:
+        return stream(self.order.seed, epoch, AUGMENT, *own)
 
     def state_dict(self) -> dict[str, Any]:
         """Where the current epoch stands."""

@@ -39,7 +39,7 @@ class Digits(InMemory):
         split_seed: int = 0,
         shift: int = 0,
     ) -> None:
-        super().__init__(batch_size, RandomShift(shift) if shift else None)
+        super().__init__(batch_size, [RandomShift(shift)] if shift else [])
         if not (0 < val_fraction < 1 and 0 < test_fraction < 1 and val_fraction + test_fraction < 1):
             raise InputError(
                 f"Digits: val_fraction {val_fraction} and test_fraction {test_fraction} leave a part empty; "

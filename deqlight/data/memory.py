@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 import lightning as L
@@ -10,8 +11,8 @@ import torch
 
 from ..errors import InputError
 from ..types import Tensor
+from .augment import Augmentation, Mixup
 from .batches import Dataset, Loader, Order
-from .shift import RandomShift
 
 __all__ = ["InMemory"]
 
@@ -23,20 +24,24 @@ class InMemory(L.LightningDataModule, ABC):
 
     Args:
         batch_size: samples per batch on each device.
-        augment: a random change of the training samples; None changes nothing.
+        augment: random changes of the training images, one after the other.
+        mixup: mixes each training image with another one; None does not.
     """
 
-    def __init__(self, batch_size: int, augment: RandomShift | None = None) -> None:
+    def __init__(self, batch_size: int, augment: Sequence[Augmentation] = (), mixup: Mixup | None = None) -> None:
         super().__init__()
         if batch_size < 1:
             raise InputError(f"{type(self).__name__}: batch_size is {batch_size}; at least 1 is needed")
-        self.batch_size, self._augment = batch_size, augment
+        self.batch_size, self._augment, self._mixup = batch_size, tuple(augment), mixup
         self._parts: dict[str, Tensor] = {}
         self._seed: int | None = None
 
     @abstractmethod
     def load(self) -> tuple[Dataset, dict[str, Tensor]]:
-        """The data, and the positions of `train`, `val` and `test`; the same on every rank."""
+        """The data, and the positions of `train`, `val` and `test`; the same on every rank.
+
+        A part `predict` may stand beside them; without it the test part is predicted.
+        """
 
     def setup(self, stage: str) -> None:
         """Load the data once; the same parts for every stage."""
@@ -47,7 +52,8 @@ class InMemory(L.LightningDataModule, ABC):
         """The training part, in a new order each epoch."""
         trainer: Any = self.trainer
         overfit = trainer is not None and bool(trainer.overfit_batches)  # asked for: the same few batches, always
-        return Loader(self._dataset, self._order("train", shuffle=not overfit), None if overfit else self._augment)
+        changes: Any = {} if overfit else {"augment": self._augment, "mixup": self._mixup}
+        return Loader(self._dataset, self._order("train", shuffle=not overfit), **changes)
 
     def val_dataloader(self) -> Loader:
         """The validation part, in a fixed order."""
@@ -58,8 +64,8 @@ class InMemory(L.LightningDataModule, ABC):
         return Loader(self._dataset, self._order("test", shuffle=False))
 
     def predict_dataloader(self) -> Loader:
-        """The test part, in a fixed order."""
-        return self.test_dataloader()
+        """The part to be predicted, which is the test part in most data sets, in a fixed order."""
+        return Loader(self._dataset, self._order("predict" if "predict" in self._parts else "test", shuffle=False))
 
     def state_dict(self) -> dict[str, Any]:
         """The seed of the order, so that a resumed run keeps it even under another global seed."""

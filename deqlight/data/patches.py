@@ -58,7 +58,7 @@ class DigitsAgainstPatches(InMemory):
         block: int = 4,
         data_seed: int = 0,
     ) -> None:
-        super().__init__(batch_size, RandomShift(shift) if shift else None)
+        super().__init__(batch_size, [RandomShift(shift)] if shift else [])
         if patches < 0 or not 1 <= block <= LARGEST:
             raise InputError(
                 f"DigitsAgainstPatches: patches is {patches}, block {block}; patches must be at least 0, a block has "

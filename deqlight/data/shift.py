@@ -1,8 +1,9 @@
-"""Station: the data. The one augmentation that small digit images bear: a shift by a few pixels."""
+"""Station: the data. The one augmentation that every image bears: a shift by a few pixels."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -10,18 +11,20 @@ from torch.nn import functional as F
 
 from ..errors import InputError
 from ..types import Tensor
+from .augment import Augmentation
 
 __all__ = ["RandomShift"]
 
 
 @dataclass(frozen=True)
-class RandomShift:
+class RandomShift(Augmentation):
     """Shift each image by up to `pixels` in either direction, with zeros where nothing was.
 
-    The draw belongs to the sample and the epoch, not to the batch: it is the same on any number of processes.
+    The same as a random crop, as large as the image, of the image padded with `pixels` zeros on each side.
     """
 
     pixels: int
+    stream: ClassVar[tuple[int, ...]] = ()
 
     def __post_init__(self) -> None:
         if self.pixels < 1:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ..errors import ShapeError
+from ..errors import InputError, ShapeError
 from ..fields.conv import PreActivation, conv3x3
 from ..fields.norm import GroupNorm2d
 from ..fields.vector import Activation, perceptron
@@ -21,14 +22,34 @@ Norm = Callable[[int], nn.Module]
 class ConvStem(nn.Module):
     """A 3×3 convolution from images to features.
 
+    Images lie in [0, 1] wherever they are changed, attacked or padded; what brings them to mean 0 is part of the network.
+
     Args:
         in_channels: channels of the images.
         channels: channels of the features.
+        mean: of each channel of the images, which the stem subtracts; none for images as they are.
+        std: standard deviation of each channel, by which it then divides.
+
+    Raises:
+        InputError: for means and deviations that are not one for each channel, and a deviation that is not above 0.
     """
 
-    def __init__(self, in_channels: int, channels: int) -> None:
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, in_channels: int, channels: int, mean: Sequence[float] = (), std: Sequence[float] = ()) -> None:
         super().__init__()
         self.conv = conv3x3(in_channels, channels)
+        self.centred = bool(mean or std)
+        if not self.centred:
+            return
+        if not (len(mean) == len(std) == in_channels and min(std) > 0):
+            raise InputError(
+                f"ConvStem got mean={list(mean)} and std={list(std)}; each needs {in_channels} numbers, one for each "
+                "channel of the images, and std numbers above 0"
+            )
+        for name, values in (("mean", mean), ("std", std)):  # by the configuration, not by the checkpoint
+            self.register_buffer(name, torch.tensor(list(values))[:, None, None], persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Features `(batch, channels, height, width)` of images `(batch, in_channels, height, width)`."""
@@ -37,6 +58,8 @@ class ConvStem(nn.Module):
                 f"the stem got a batch of shape {tuple(x.shape)}; it needs (batch, {self.conv.in_channels}, height, "
                 "width): set in_channels of the stem to the channels of the data"
             )
+        if self.centred:
+            x = (x - self.mean) / self.std
         return self.conv(x)  # type: ignore[no-any-return]  # a module's call is untyped
 
 

@@ -17,7 +17,7 @@ from ..metrics import uncertainty_metrics
 from ..robustness import Classifier
 from ..types import Tensor
 from .base import Task
-from .evaluation import checked_classes
+from .evaluation import accuracy, checked_classes
 
 __all__ = ["Classify", "Prediction"]
 
@@ -76,14 +76,17 @@ class Classify(Task, Classifier):
         return scores
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """The cross entropy of scores `(batch, classes)` and class numbers `(batch,)`, smoothed in training alone."""
+        """The cross entropy of scores `(batch, classes)` and class numbers `(batch,)`, smoothed in training alone.
+
+        Training takes probabilities of the classes `(batch, classes)`, too: mixed images have them.
+        """
         if not self.training and (targets < 0).any():  # training sets have none; there a look would wait for the device
             raise InputError("Classify got samples of class -1, which belong to no class; use ClassifyUncertain")
         return F.cross_entropy(outputs, targets, label_smoothing=self.label_smoothing if self.training else 0.0)
 
     def watch(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """The accuracy."""
-        return {"train/accuracy": (outputs.argmax(1) == targets).float().mean()}
+        return {"train/accuracy": accuracy(outputs, targets)}
 
     def score(self, metrics: MetricCollection, outputs: Tensor, targets: Tensor) -> None:
         """Update with the probabilities."""

@@ -19,7 +19,7 @@ from ..metrics import Mean
 from ..solution import Stats, record
 from ..types import Tensor
 
-__all__ = ["Evaluation", "Outputs", "checked_classes"]
+__all__ = ["Evaluation", "Outputs", "accuracy", "checked_classes"]
 
 EVALUATION = -1
 """The step whose noise validation and test see."""
@@ -142,6 +142,17 @@ class Evaluation(L.LightningModule, ABC):
             mean = cast(Mean, self.means[name])
             self.log(name, mean.compute(), prog_bar=name == "val/loss")  # a bar has room for two numbers
             mean.reset()
+
+
+def accuracy(scores: Tensor, targets: Tensor) -> Tensor:
+    """The share of samples whose likeliest class is the true one, by scores or probabilities `(batch, classes)`.
+
+    Of mixed samples, with targets `(batch, classes)`, the mean weight that a target has on the likeliest class.
+    """
+    likeliest = scores.argmax(1)
+    if targets.is_floating_point():
+        return targets.gather(1, likeliest[:, None]).mean()
+    return (likeliest == targets).float().mean()
 
 
 def checked_classes(name: str, classes: int) -> int:

@@ -21,7 +21,7 @@ from ..nets import SDENet
 from ..robustness import Classifier
 from ..solution import record
 from ..types import Tensor
-from .evaluation import Evaluation, checked_classes
+from .evaluation import Evaluation, accuracy, checked_classes
 from .uncertain import checked, likelihood, mean_logs, metrics_of
 
 __all__ = ["ClassifySDENet", "Scattered"]
@@ -142,7 +142,7 @@ class ClassifySDENet(Evaluation, Classifier):
         loss, telling = self.loss(outputs, batch.targets), _telling(outputs.logit, outside)
         self._step(loss + telling)
         self.log("train/loss_step", loss.detach(), prog_bar=True)
-        right = (outputs.scores[0].argmax(1) == batch.targets).float().mean()
+        right = accuracy(outputs.scores[0], batch.targets)
         means = {"train/loss": loss.detach(), "train/diffusion": telling.detach(), "train/accuracy": right}
         self._count({**means, "nfe/forward": self._nfe()}, len(batch.ids))
 

@@ -20,7 +20,7 @@ from ..nets import Several
 from ..robustness import Classifier
 from ..types import Tensor
 from .base import Task
-from .evaluation import checked_classes
+from .evaluation import accuracy, checked_classes
 
 __all__ = ["ClassifyUncertain", "Uncertain", "checked", "likelihood", "mean_logs", "metrics_of"]
 
@@ -83,12 +83,13 @@ class ClassifyUncertain(Task, Classifier):
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """In training the mean cross entropy of all draws; in evaluation −log of the mean probability."""
         if self.training:
-            return F.cross_entropy(outputs.flatten(0, 1), targets.repeat(len(outputs)))
+            each = targets.expand(len(outputs), *targets.shape).flatten(0, 1)
+            return F.cross_entropy(outputs.flatten(0, 1), each)
         return likelihood(Predictive(outputs), targets)
 
     def watch(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """The accuracy of the mean probabilities."""
-        return {"train/accuracy": (Predictive(outputs).mean.argmax(1) == targets).float().mean()}
+        return {"train/accuracy": accuracy(Predictive(outputs).mean, targets)}
 
     def score(self, metrics: MetricCollection, outputs: Tensor, targets: Tensor) -> None:
         """Update with the mean probabilities, and with the doubts."""

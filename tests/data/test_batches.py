@@ -66,7 +66,7 @@ def test_a_finished_epoch_has_no_place():
 
 def test_loading_draws_nothing_from_the_global_generator():
     before = torch.get_rng_state()
-    list(Loader(data(), order(), RandomShift(1)))
+    list(Loader(data(), order(), [RandomShift(1)]))
     assert torch.equal(before, torch.get_rng_state())
 
 
@@ -89,7 +89,7 @@ def test_a_shift_belongs_to_the_sample_not_to_the_batch():
     shifts = RandomShift(1)
 
     def images(world):
-        parts = [Loader(data(), order(96, 16 // world, rank=r, world=world), shifts) for r in range(world)]
+        parts = [Loader(data(), order(96, 16 // world, rank=r, world=world), [shifts]) for r in range(world)]
         batches = [batch for part in parts for batch in part]
         ids = torch.cat([batch.ids for batch in batches])
         return torch.cat([batch.inputs for batch in batches])[ids.argsort()]
