@@ -35,7 +35,8 @@ class Batch(NamedTuple):
     targets: Tensor
     """`(batch, *target)`; class numbers `(batch,)` for classification, `(batch, time, *state)` for a forecast.
 
-    Mixed images have probabilities of the classes, `(batch, classes)`. The class number `OUTSIDE` says that a sample belongs to no class.
+    Mixed images have probabilities of the classes, `(batch, classes)`. The class number `OUTSIDE` says that a sample
+    belongs to no class.
     """
     ids: Tensor
     """The position of each sample in the data set, `(batch,)`: it keys a sample's noise, whatever its batch mates."""

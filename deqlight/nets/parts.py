@@ -22,7 +22,7 @@ Norm = Callable[[int], nn.Module]
 class ConvStem(nn.Module):
     """A 3×3 convolution from images to features.
 
-    Images lie in [0, 1] wherever they are changed, attacked or padded; what brings them to mean 0 is part of the network.
+    Images lie in [0, 1] wherever they are changed or attacked; what brings them to mean 0 is part of the network.
 
     Args:
         in_channels: channels of the images.
