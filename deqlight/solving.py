@@ -211,7 +211,7 @@ def _check_state(y0: State) -> None:
         raise ShapeError(
             f"solve got a state of dtype {[leaf.dtype for leaf in parts]}; it needs a floating-point dtype"
         )
-    if len({leaf.shape[:1] for leaf in parts}) > 1:
+    if any(leaf.shape[:1] != parts[0].shape[:1] for leaf in parts):  # a set of sizes would fix them in a graph
         shapes = [tuple(leaf.shape) for leaf in parts]
         raise ShapeError(
             f"solve got a state with leaves of shapes {shapes}; axis 0 of every leaf is the batch, and must agree"
