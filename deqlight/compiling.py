@@ -5,14 +5,17 @@ from __future__ import annotations
 import types
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
+from functools import lru_cache, wraps
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 
 from .errors import CompileFailure, InputError
 
-__all__ = ["Compile", "compiled", "must_be_traced"]
+__all__ = ["Compile", "compiled", "must_be_traced", "untraced"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,32 @@ def must_be_traced() -> None:
             "a compiled solve would have run eagerly: compilation is switched off (TORCH_COMPILE_DISABLE, "
             "TORCHDYNAMO_DISABLE, torch.compiler.set_stance); switch it on, or leave out compile="
         )
+
+
+def untraced(reason: str, where: Callable[..., bool]) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """A decorator: what no graph can hold runs between two, eagerly with all it calls; `fullgraph=True` refuses it.
+
+    Args:
+        reason: why no graph can hold it, and what to do; the refusal says it.
+        where: of the function's arguments, whether these are such a call.
+    """
+
+    def decorate(function: Callable[P, T]) -> Callable[P, T]:
+        def eagerly(*args: P.args, **options: P.kwargs) -> T:
+            apart: Callable[P, T] = torch.compiler.disable(function)  # type: ignore[no-untyped-call]
+            return apart(*args, **options)  # made here, for it loads the compiler
+
+        eagerly.__dict__.update(_torchdynamo_disable=True, _torchdynamo_disable_msg=reason)  # torch's own marks
+
+        @wraps(function)
+        def run(*args: P.args, **options: P.kwargs) -> T:
+            if torch.compiler.is_compiling() and where(*args, **options):
+                return eagerly(*args, **options)
+            return function(*args, **options)
+
+        return run
+
+    return decorate
 
 
 @lru_cache(maxsize=256)

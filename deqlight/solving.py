@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from .brownian import Grid
 from .charging import Bill
-from .compiling import Compile
+from .compiling import Compile, untraced
 from .controllers import AdaptiveSteps, Constant, Controller, FixedSteps
 from .costs import Cost
 from .errors import InputError, ShapeError
@@ -40,6 +40,18 @@ UNIFORM = 1e-6
 """How much steps may differ, relatively, for a method that needs them equal (grids are sums of floats)."""
 
 
+NO_GRAPH = (
+    "this gradient rule has a way back of its own, which no graph can hold; use the gradient Direct, or leave out "
+    "fullgraph=True: the solve then runs eagerly between two graphs"
+)
+
+
+def _goes_its_own_way_back(*_: object, gradient: Gradient | None = None, **__: object) -> bool:
+    """Whether a call of `solve` has a gradient rule that cannot be traced, and needs it."""
+    return gradient is not None and not gradient.traced and torch.is_grad_enabled()
+
+
+@untraced(NO_GRAPH, _goes_its_own_way_back)
 def solve(
     term: Term,
     y0: State,

@@ -183,9 +183,12 @@ def test_layers_of_one_kind_share_a_graph(graphs):
     assert graphs() == 2  # the first layer's input needs no gradient
 
 
-@pytest.mark.parametrize("noise", [Dropout(p=0.3), StochasticDepth(survival=0.5)], ids=repr)
+NOISES = [Dropout(p=0.3), StochasticDepth(survival=0.5), StochasticDepth(survival=0.5, per="batch")]
+
+
+@pytest.mark.parametrize("noise", NOISES, ids=["Dropout", "StochasticDepth", "StochasticDepth of the batch"])
 def test_a_compiled_step_has_the_noise_of_its_step(noise, graphs):
-    """As published, drawn for each step: one graph for all of them."""
+    """As published, drawn for each step: one graph for all of them, one more for those that leave the branch out."""
     term, y0 = noise.wrap(ODETerm(MLP(3, hidden=8))), torch.randn(16, 3)
     found = []
     for compiled in (None, Compile()):
@@ -194,9 +197,8 @@ def test_a_compiled_step_has_the_noise_of_its_step(noise, graphs):
         found.append((y1, *torch.autograd.grad(y1.sum(), list(term.parameters()))))
     for eager, graph in zip(*found, strict=True):
         torch.testing.assert_close(graph, eager, rtol=1e-4, atol=1e-5)
-    assert graphs() <= 2  # the first step's input needs no gradient
-    with pytest.raises(CompileFailure), keyed(Key(seed=1)):
-        solve(StochasticDepth(survival=0.5, per="batch").wrap(term), y0, range(13), solver=Heun(), compile=Compile())
+    whole = isinstance(noise, StochasticDepth) and noise.per == "batch"
+    assert graphs() <= 2 * (1 + whole)  # the first step's input needs no gradient
 
 
 def test_it_is_never_an_eager_run_by_another_name(graphs):

@@ -28,6 +28,9 @@ class Gradient(ABC):
     steady: ClassVar[bool] = False
     """Whether it is that of a state at rest: then solves are differentiated at their end, and must come to rest."""
 
+    traced: ClassVar[bool] = False
+    """Whether a graph of `torch.compile` can hold it; else a solve that needs gradients runs eagerly, between two."""
+
     def __repr__(self) -> str:
         return type(self).__name__
 

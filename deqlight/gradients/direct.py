@@ -21,6 +21,7 @@ class Direct(Gradient):
     """
 
     events: ClassVar[bool] = True
+    traced: ClassVar[bool] = True
 
     def integrate(self, problem: Problem) -> Path:
         """Integrate with autograd watching."""

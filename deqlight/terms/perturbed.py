@@ -135,10 +135,11 @@ class Perturbed(OrdinaryTerm):
             return lambda field, t, y: source.moments(cast(Tensor, field(t, y)), cast(Tensor, y), depth).f
         numbers = self._found(self.numbers, t0, t1)
         share = 1.0 if source.scaling == "ode" else abs(as_float(t1) - as_float(t0)) ** -0.5
+        left_out = share == 1.0 and source.skips(numbers, depth)  # a value, which no graph of the step may look at
 
         def perturbed(field: FieldFn, t: Time, y: State) -> State:
             state = cast(Tensor, y)
-            if share == 1.0 and source.skips(numbers, depth):
+            if left_out:
                 return _touched(field, state)
             value = cast(Tensor, field(t, state))
             random = source.perturbed(value, state, numbers, depth)
