@@ -223,15 +223,17 @@ def _entrant(given: str, label: str, line: Line, host: Host) -> Entrant:
     import_choices()
     own = replace(line, configs=(given, *line.configs), rest=(*line.rest, "--seed_everything=false"))
     try:
-        config = _Reading(prepare(own, host)).config_of_fit()
+        experiment = prepare(own, host)
+        if experiment.source is not None:
+            raise ConfigError(f"ckpt_path is {experiment.source}, and {OURS['ckpt_path']}; leave it out")
+        config = _Reading(experiment).config_of_fit()
         config = {key: value for key, value in config.items() if key not in OWN_KEYS}
         _check_kept(config["trainer"])
     except ConfigError as error:
         raise ConfigError(f"{given}: {error}") from error
     over = [word for path in line.configs for word in ("-c", path)]
-    used = {
-        p.key: p.version for p in host.plugins if p.state == "active" and f"{package(p)}." in yaml.safe_dump(config)
-    }
+    text = yaml.safe_dump(config)
+    used = {p.key: p.version for p in host.plugins if p.state == "active" and f"{package(p)}." in text}
     return Entrant(label, shlex.join([*over, *line.rest]), config, used, line.plugins)
 
 

@@ -1,4 +1,4 @@
-"""`deqlight compare`: what it keeps, what it runs again, what it writes, and what it refuses beforehand."""
+"""`deqlight compare`: what it keeps, what it runs again, and what it writes."""
 
 import csv
 import json
@@ -12,11 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from deqlight.cli.compare_plan import seeds
-from deqlight.cli.compare_rows import Spread
 from deqlight.cli.line import read
 from deqlight.cli.main import main
-from deqlight.errors import ConfigError
 
 BRIEF = ("--trainer.max_epochs=2", "--trainer.limit_train_batches=2", "--trainer.limit_val_batches=1")
 PATIENCE = 60  # seconds; a start takes 5 on an idle machine
@@ -39,35 +36,6 @@ def compared(tmp_path_factory):
     for log in (folder / "out" / "logs").iterdir():
         assert "limit_val_batches=1)` was configured so 1 batch" in log.read_text()  # not 1.0, all batches
     return folder
-
-
-@pytest.fixture
-def stub(monkeypatch):
-    """Stands for the training: the seed is the score; `stub.failing` holds the experiments that fail."""
-
-    class Stub:
-        def __init__(self):
-            self.ran, self.failing, self.configs = [], set(), []
-
-        def __call__(self, cell, store):
-            name = cell.entrant.experiment
-            self.ran.append((name, cell.seed))
-            self.configs.append(cell.entrant.config)
-            failed = {"status": "failed", "reason": "it | diverged"} if name in self.failing else {"status": "finished"}
-            return {
-                **{"experiment": name, "options": cell.entrant.options, "seed": cell.seed, "key": cell.entrant.key},
-                **{**failed, "exit code": 4 if name in self.failing else 0, "seconds": 1.0, "parameters": 10},
-                "metrics": {} if name in self.failing else {"test/accuracy": cell.seed / 10, "nfe/forward": 6.0},
-                "machine": {"cpu": "a cpu", "threads": 1, "python": "3", "torch": "2"},
-            }
-
-        def took(self):
-            ran, self.ran = self.ran, []
-            return ran
-
-    stub = Stub()
-    monkeypatch.setattr("deqlight.cli.compare.trained", stub)
-    return stub
 
 
 def test_a_cell_has_what_fit_and_test_alone_give(compared, deqlight):
@@ -216,6 +184,12 @@ def test_a_file_is_laid_over_each_experiment(deqlight, stub, tmp_path):
     assert stub.configs[0]["trainer"]["max_epochs"] == 1 and len(stub.took()) == 1
 
 
+def test_a_file_that_goes_on_from_a_checkpoint_is_refused(deqlight, stub, trained, tmp_path):
+    (tmp_path / "more.yaml").write_text(f"ckpt_path: {trained}\n")
+    done = deqlight("compare", "resnet_digits", "-c", "more.yaml")
+    assert done.code == 2 and "each cell trains from its start" in done.err and stub.took() == []
+
+
 def test_a_failed_cell_stays_and_is_run_again_on_request(deqlight, stub):
     stub.failing = {"heun_digits"}
     words = ("compare", "heun_digits", "resnet_digits", "--seeds=1")
@@ -295,51 +269,6 @@ def test_a_corrupt_cell_is_told_and_not_overwritten(deqlight, stub, text):
     done = deqlight("compare", "resnet_digits", "--seeds=1")
     assert done.code == 2 and str(cell) in done.err and "delete it, and its cell is run again" in done.err
     assert cell.read_text() == text
-
-
-MISTAKES = {
-    "resnet_digit": "did you mean resnet_digits?",
-    "nowhere/mine.yaml": "there is no config file nowhere/mine.yaml",
-    "resnet_digits heun_digits --model.net.solver Heunn": "resnet_digits: model.net.solver: there is no solver 'Heunn'",
-    "resnet_digits --trainer.max_epoch 3": "did you mean max_epochs?",
-    "resnet_digits --seed 3": "there is no option 'seed'; did you mean seeds?",
-    "resnet_digits --retri": "did you mean retry?",
-    "resnet_digits --retry=yes": "--retry takes no value",
-    "resnet_digits --out": "--out needs a value",
-    "resnet_digits --runs there": "--out says where",
-    "resnet_digits --seed_everything 3": "--seeds says which",
-    "resnet_digits --ckpt_path last": "each cell trains from its start",
-    "resnet_digits --trainer.fast_dev_run true": "no checkpoint is left to test",
-    "resnet_digits --trainer.enable_checkpointing false": "no checkpoint is left to test",
-    "resnet_digits resnet_digits": "named twice",
-    "resnet_digits -c heun_digits": "-c heun_digits is no file",
-    "-c resnet_digits": "put resnet_digits first",
-    "": "no experiment to compare",
-    "--draw": "there is nothing to draw",
-    "resnet_digits --out /dev/null/x": "--out /dev/null/x cannot be written",
-}
-
-
-@pytest.mark.parametrize("words", MISTAKES)
-def test_a_mistake_is_told_in_a_line_before_anything_is_trained(deqlight, stub, words, tmp_path):
-    done = deqlight("compare", *words.split())
-    assert done.code == 2 and done.out == "" and stub.took() == []
-    (line,) = [line for line in done.err.splitlines() if line.startswith("error:")]
-    assert MISTAKES[words] in line
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_seeds_are_a_number_or_a_list():
-    assert seeds("3") == [0, 1, 2] and seeds("0,5,7") == [0, 5, 7] and seeds("5,") == [5]
-    for wrong in ("0", "-1", "", ",", "1.5", "three", "1,1", "1,,2", "4294967296,", "1001"):
-        with pytest.raises(ConfigError, match="--seeds is"):
-            seeds(wrong)
-
-
-def test_a_spread_is_told_to_two_digits():
-    assert str(Spread([0.98, 0.99, 1.0])) == "0.990 ± 0.010"
-    assert str(Spread([84666.0, 84666.0])) == "84,666" and str(Spread([0.25])) == "0.25"
-    assert Spread([1.0]).std is None and str(Spread([40.0, 60.0])) == "50 ± 14"
 
 
 def test_numbers_of_batches_are_read_as_whole_numbers():
