@@ -14,7 +14,7 @@ import yaml
 from jsonargparse import ArgumentParser
 from torch import nn
 
-from deqlight.cli.start import _import_choices
+from deqlight.cli.start import import_choices
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = sorted((ROOT / "configs" / "experiment").glob("*.yaml"))
@@ -44,7 +44,7 @@ NETWORKS = {path.stem: (path.stem, {}) for path in EXPERIMENTS} | VARIANTS
 
 def network(name, changes):
     """The network of an experiment, every norm replaced by one that does not mix samples, and its data."""
-    _import_choices()
+    import_choices()
     text = (
         (ROOT / "configs" / "experiment" / f"{name}.yaml")
         .read_text()
