@@ -10,6 +10,7 @@ from .memory import InMemory
 from .mnist import MNIST, FashionMNIST
 from .moons import TwoMoons
 from .patches import DigitsAgainstPatches
+from .photographs import Patches
 from .published import Published
 from .shift import RandomShift
 from .stl10 import STL10
@@ -34,6 +35,7 @@ __all__ = [
     "Mixup",
     "Order",
     "Oscillator",
+    "Patches",
     "Published",
     "RandomShift",
     "Reflection",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from ..errors import InputError
+from ..errors import DataError, InputError
 from ..metrics import OUTSIDE
 from ..types import Tensor
 from .batches import Tensors, stream
@@ -13,7 +14,7 @@ from .images import Digits
 from .memory import InMemory
 from .shift import RandomShift
 
-__all__ = ["DigitsAgainstPatches"]
+__all__ = ["PHOTOGRAPHS", "DigitsAgainstPatches", "photograph"]
 
 SIDE = 8
 """Pixels of a side of a digit, and so of a patch."""
@@ -88,9 +89,7 @@ class DigitsAgainstPatches(InMemory):
 
     def _patches(self) -> Tensor:
         """The patches, `(patches, 1, 8, 8)`, in [0, 1]."""
-        from sklearn.datasets import load_sample_image
-
-        photographs = [load_sample_image(name) @ np.array(GREY) / 255.0 for name in PHOTOGRAPHS]  # (height, width)
+        photographs = [photograph(name) @ np.array(GREY) / 255.0 for name in PHOTOGRAPHS]  # (height, width)
         rng, side = stream(self.data_seed), SIDE * self.block
         found = np.empty((self.patches, 1, SIDE, SIDE))
         for patch in found:
@@ -99,6 +98,21 @@ class DigitsAgainstPatches(InMemory):
             cut = photograph[row : row + side, column : column + side]
             patch[0] = cut.reshape(SIDE, self.block, SIDE, self.block).mean((1, 3))
         return torch.from_numpy(found).float()
+
+
+def photograph(name: str) -> NDArray[np.uint8]:
+    """A photograph of scikit-learn, `(height, width, 3)`.
+
+    Raises:
+        DataError: without Pillow, which reads it.
+    """
+    from sklearn.datasets import load_sample_image
+
+    try:
+        pixels: NDArray[np.uint8] = load_sample_image(name)
+    except ImportError as error:
+        raise DataError(f"{name} is a JPEG, which Pillow reads: pip install 'deqlight[images]'") from error
+    return pixels
 
 
 LARGEST = 53
