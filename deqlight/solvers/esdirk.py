@@ -151,7 +151,7 @@ class Trapezoid(ESDIRK):
 class Theta(ESDIRK):
     """The θ method, y₁ = y₀ + h ((1 − θ) f(t₀, y₀) + θ f(t₁, y₁)): `Trapezoid` at ½, `ImplicitEuler` at 1.
 
-    Order 1, and 2 at θ = ½, an explicit and an implicit stage; one evaluation, and one an iteration. A-stable from ½ on,
+    Order 1, and 2 at θ = ½, an explicit and an implicit stage; one evaluation, and one an iteration. A-stable from ½,
     with R(∞) = 1 − 1/θ; below, stable to 2/(1 − 2θ). Between the ends of a step the solution is linear. On layers it is
     the implicit residual network of Reshniak & Webster. Not to be confused with `Euler`, which it would be at 0.
 
