@@ -12,9 +12,9 @@ import numpy as np
 from deqlight.data import CIFAR10, CIFAR100, MNIST, STL10, FashionMNIST, TinyImageNet
 
 SAMPLES = {
-    MNIST: {"train": 40, "test": 20},
-    FashionMNIST: {"train": 40, "test": 20},
-    CIFAR10: {"train": 50, "test": 20},
+    MNIST: {"train": 100, "test": 20},
+    FashionMNIST: {"train": 100, "test": 20},
+    CIFAR10: {"train": 100, "test": 20},
     CIFAR100: {"train": 400, "test": 100},
     STL10: {"train": 40, "test": 20, "predict": 30},
     TinyImageNet: {"train": 20, "test": 10},

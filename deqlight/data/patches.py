@@ -14,7 +14,7 @@ from .images import Digits
 from .memory import InMemory
 from .shift import RandomShift
 
-__all__ = ["PHOTOGRAPHS", "DigitsAgainstPatches", "photograph"]
+__all__ = ["PHOTOGRAPHS", "DigitsAgainstPatches", "picture"]
 
 SIDE = 8
 """Pixels of a side of a digit, and so of a patch."""
@@ -89,7 +89,7 @@ class DigitsAgainstPatches(InMemory):
 
     def _patches(self) -> Tensor:
         """The patches, `(patches, 1, 8, 8)`, in [0, 1]."""
-        photographs = [photograph(name) @ np.array(GREY) / 255.0 for name in PHOTOGRAPHS]  # (height, width)
+        photographs = [picture(name) @ np.array(GREY) / 255.0 for name in PHOTOGRAPHS]  # (height, width)
         rng, side = stream(self.data_seed), SIDE * self.block
         found = np.empty((self.patches, 1, SIDE, SIDE))
         for patch in found:
@@ -100,7 +100,7 @@ class DigitsAgainstPatches(InMemory):
         return torch.from_numpy(found).float()
 
 
-def photograph(name: str) -> NDArray[np.uint8]:
+def picture(name: str) -> NDArray[np.uint8]:
     """A photograph of scikit-learn, `(height, width, 3)`.
 
     Raises:

@@ -12,7 +12,7 @@ from .augment import Flip
 from .batches import stream
 from .decoded import Images
 from .memory import InMemory
-from .patches import PHOTOGRAPHS, photograph
+from .patches import PHOTOGRAPHS, picture
 from .shift import RandomShift
 
 __all__ = ["Patches"]
@@ -104,9 +104,9 @@ def _fields() -> list[NDArray[np.uint8]]:
     height, width = (TILE * tiles for tiles in TILES)
     found = []
     for name in PHOTOGRAPHS:
-        picture = photograph(name).transpose(2, 0, 1)  # (3, height, width)
+        pixels = picture(name).transpose(2, 0, 1)  # (3, height, width)
         for row, column in np.ndindex(*FIELDS):
-            field = picture[:, row * height : (row + 1) * height, column * width : (column + 1) * width]
+            field = pixels[:, row * height : (row + 1) * height, column * width : (column + 1) * width]
             tiles = field.reshape(3, TILES[0], TILE, TILES[1], TILE).transpose(1, 3, 0, 2, 4)
             found.append(tiles.reshape(-1, 3, TILE, TILE))
     return found

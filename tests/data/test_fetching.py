@@ -150,7 +150,7 @@ def test_a_set_is_fetched_only_if_that_is_asked_for_and_then_once(cls, server, t
         cls(str(tmp_path)).prepare_data()
     assert server.asked == []
     for _ in range(2):
-        data = cls(str(tmp_path), download=True, val_fraction=0.25)
+        data = cls(str(tmp_path), download=True)
         data.prepare_data()
         data.setup("fit")
         assert len(data._dataset) == sum(cls.samples.values())
@@ -171,10 +171,10 @@ def test_two_at_once_fetch_and_decode_once(server, tmp_path, monkeypatch):
     server.pause.clear()
 
     def run():
-        data = CIFAR10(str(tmp_path), download=True, val_fraction=0.25)
+        data = CIFAR10(str(tmp_path), download=True)
         data.prepare_data()
         data.setup("fit")
-        found.append(data._dataset[torch.arange(70)].inputs)
+        found.append(data._dataset[torch.arange(120)].inputs)
 
     threads = [threading.Thread(target=run) for _ in range(3)]
     for thread in threads:

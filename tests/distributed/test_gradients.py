@@ -9,12 +9,14 @@ from pathlib import Path
 
 import lightning as L
 import pytest
+import tiny_sets
 import torch
 import yaml
 from jsonargparse import ArgumentParser
 from torch import nn
 
 from deqlight.cli.start import import_choices
+from deqlight.data import CIFAR10
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = sorted((ROOT / "configs" / "experiment").glob("*.yaml"))
@@ -42,8 +44,8 @@ implicit function, by GMRES, and by undoing a wrapped method."""
 NETWORKS = {path.stem: (path.stem, {}) for path in EXPERIMENTS} | VARIANTS
 
 
-def network(name, changes):
-    """The network of an experiment, every norm replaced by one that does not mix samples, and its data."""
+def network(name, changes, root):
+    """The network of an experiment, every norm replaced by one that does not mix samples, and its data below `root`."""
     import_choices()
     text = (
         (ROOT / "configs" / "experiment" / f"{name}.yaml")
@@ -56,6 +58,8 @@ def network(name, changes):
     experiment = yaml.safe_load(text)
     net = experiment["model"]["init_args"]["net"]
     net["init_args"].update(changes)
+    if "root" in experiment["data"]["init_args"]:
+        experiment["data"]["init_args"]["root"] = str(root)
     config = parser.parse_object({"net": net, "data": experiment["data"]})
     torch.manual_seed(0)
     made = parser.instantiate(config)
@@ -74,8 +78,11 @@ def free_port():
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory):
     folder = tmp_path_factory.mktemp("nets")
-    for name, (experiment, changes) in NETWORKS.items():
-        torch.save(network(experiment, changes), folder / f"{name}.net")
+    with pytest.MonkeyPatch.context() as patch:
+        tiny_sets.shrink(patch)
+        tiny_sets.publish(patch, CIFAR10, folder / "data")
+        for name, (experiment, changes) in NETWORKS.items():
+            torch.save(network(experiment, changes, folder / "data"), folder / f"{name}.net")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, str(Path(__file__).with_name("worker.py"))]
     arguments = [str(WORLD), str(free_port()), str(folder)]

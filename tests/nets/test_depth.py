@@ -222,3 +222,17 @@ def test_time_is_a_channel_of_the_continuous_field():
         each = field(torch.tensor([0.0, 1.0, 0.0]).reshape(3, 1, 1, 1), y)
     assert not torch.equal(early, late)
     assert torch.allclose(each[1], late[1], atol=1e-6) and torch.allclose(each[0], early[0], atol=1e-6)
+
+
+def test_a_stem_subtracts_the_means_of_its_images_and_keeps_nothing_of_them_in_a_checkpoint():
+    images, mean, std = torch.rand(4, 3, 6, 6), (0.1, 0.2, 0.3), (0.5, 0.25, 2.0)
+    stem, plain = ConvStem(3, 8, mean, std), ConvStem(3, 8)
+    plain.load_state_dict(stem.state_dict())
+    centred = torch.stack([(images[:, k] - mean[k]) / std[k] for k in range(3)], 1)
+    assert torch.allclose(stem(images), plain(centred), atol=1e-6)
+
+
+@pytest.mark.parametrize(("mean", "std"), [((0.1,), (0.2,)), ((0.1, 0.1, 0.1), ()), ((0, 0, 0), (1, 1, 0))])
+def test_a_stem_with_means_of_other_channels_is_refused(mean, std):
+    with pytest.raises(InputError, match="each needs 3 numbers"):
+        ConvStem(3, 8, mean, std)
