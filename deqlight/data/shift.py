@@ -36,9 +36,7 @@ class RandomShift(Augmentation):
 
     def __call__(self, images: Tensor, offsets: Tensor) -> Tensor:
         """The images `(batch, channels, height, width)`, each shifted by its row of `offsets` `(batch, 2)`."""
-        batch, channels, height, width = images.shape
+        height, width = images.shape[2:]
         padded = F.pad(images, [self.pixels] * 4)
-        rows = (offsets[:, :1] + torch.arange(height))[:, None, :, None]  # (batch, 1, height, 1)
-        columns = (offsets[:, 1:] + torch.arange(width))[:, None, None, :]  # (batch, 1, 1, width)
-        sample = torch.arange(batch)[:, None, None, None]
-        return padded[sample, torch.arange(channels)[None, :, None, None], rows, columns]
+        windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # (batch, channels, offsets, offsets, height, width)
+        return windows[torch.arange(len(images)), :, offsets[:, 0], offsets[:, 1]]
