@@ -17,7 +17,7 @@ from .interpolation import Dense
 from .saveat import SaveAt
 from .solution import Stats
 from .solvers import Solver
-from .states import as_float, batch_size, each, leaves
+from .states import as_float, batch_size, each, last_of, leaves
 from .terms import Stochastic, Term
 from .times import Array, OwnTimes, Places, Times, column
 from .types import Carry, State, Time
@@ -195,4 +195,4 @@ class Path:
     @property
     def y1(self) -> State:
         """The state at the last time, where all samples have the same times."""
-        return each(lambda leaf: leaf[-1], self.ys)
+        return last_of(self.ys)

@@ -13,7 +13,7 @@ import torch
 from .errors import InputError, ShapeError, SolverFailure
 from .events import Crossings
 from .interpolation import Dense
-from .states import each, leaves
+from .states import each, last_of, leaves
 from .terms.base import innermost, name_of
 from .terms.matrix import Matrix
 from .types import FieldFn, State, Tensor, Time
@@ -95,7 +95,7 @@ class Solution:
     def y1(self) -> State:
         """The state at the last time (of each sample), `(batch, *state)`."""
         if self.offsets is None:
-            return each(lambda leaf: leaf[-1], self.ys)
+            return last_of(self.ys)
         last = self.offsets[1:] - 1
         return each(lambda leaf: leaf[last.to(leaf.device)], self.ys)
 

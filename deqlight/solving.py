@@ -18,6 +18,7 @@ from .costs import Cost
 from .errors import InputError, ShapeError
 from .events import Event
 from .gradients import Direct, Gradient
+from .gradients.base import NO_GRAPH, goes_its_own_way_back
 from .integrate import check_compilable, check_continuous, check_events
 from .policies import Policy, Raise
 from .problem import Path, Problem
@@ -40,18 +41,7 @@ UNIFORM = 1e-6
 """How much steps may differ, relatively, for a method that needs them equal (grids are sums of floats)."""
 
 
-NO_GRAPH = (
-    "this gradient rule has a way back of its own, which no graph can hold; use the gradient Direct, or leave out "
-    "fullgraph=True: the solve then runs eagerly between two graphs"
-)
-
-
-def _goes_its_own_way_back(*_: object, gradient: Gradient | None = None, **__: object) -> bool:
-    """Whether a call of `solve` has a gradient rule that cannot be traced, and needs it."""
-    return gradient is not None and not gradient.traced and torch.is_grad_enabled()
-
-
-@untraced(NO_GRAPH, _goes_its_own_way_back)
+@untraced(NO_GRAPH, goes_its_own_way_back)
 def solve(
     term: Term,
     y0: State,
@@ -106,7 +96,8 @@ def solve(
     _check_state(y0)
     times = read_times(ts, batch_size(y0))
     problem = _sized(Problem(term, solver, y0, times, steps, saveat or SaveAt(), _positive(max_steps), compile=compile))
-    problem = _eventful(problem, events, gradient, [other for other, _ in on_failure.seconds()])
+    if events:
+        problem = _eventful(problem, events, gradient, [other for other, _ in on_failure.seconds()])
     _check_direction(problem)
     bill = Bill(costs, problem, gradient, on_failure)
     problem = _drawn(bill.charged(), [other for other, _ in on_failure.seconds()])
@@ -320,9 +311,9 @@ def _eventful(problem: Problem, events: Sequence[Event], gradient: Gradient, oth
     """The problem with its events, once these are known to go with the solver and the gradient."""
     problem = replace(problem, events=tuple(events))
     check_events(problem)
-    if events and not gradient.events:
+    if not gradient.events:
         raise InputError(f"events got the gradient {type(gradient).__name__}, which knows nothing of them; use Direct")
-    for solver in others if events else ():
+    for solver in others:
         check_continuous(solver)
     return problem
 

@@ -5,6 +5,7 @@ Everything that an integrator does to a state goes through here, so that one sol
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
 from typing import Any, cast
@@ -22,6 +23,7 @@ __all__ = [
     "each",
     "finite_samples",
     "is_finite",
+    "last_of",
     "leaves",
     "like",
     "root",
@@ -92,7 +94,12 @@ def is_finite(y: State) -> bool:
     One pass and one read from the device: NaN and infinity show in a sum. Only where the sum is not finite, which may
     be its own overflow, is each number looked at.
     """
-    return all(bool(leaf.detach().sum().isfinite()) or bool(leaf.isfinite().all()) for leaf in leaves(y))
+    return all(math.isfinite(leaf.detach().sum().item()) or bool(leaf.isfinite().all()) for leaf in leaves(y))
+
+
+def last_of(ys: State) -> State:
+    """The state at the last of the times, which come first; of one, with nothing to do on the way back."""
+    return each(lambda leaf: leaf.squeeze(0) if len(leaf) == 1 else leaf[-1], ys)
 
 
 def finite_samples(y: State) -> Tensor:

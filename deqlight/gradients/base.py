@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, ClassVar
 
+import torch
+
 from ..controllers import Controller
 from ..problem import Path, Problem
 from ..solvers import Solver
@@ -13,7 +15,13 @@ from ..solvers import Solver
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["Gradient"]
+__all__ = ["NO_GRAPH", "Gradient", "goes_its_own_way_back"]
+
+NO_GRAPH = (
+    "this gradient rule has a way back of its own, which no graph can hold; use the gradient Direct, or leave out "
+    "fullgraph=True: the solve then runs eagerly between two graphs"
+)
+"""Why `torch.compile` refuses a whole network as one graph."""
 
 
 class Gradient(ABC):
@@ -45,3 +53,8 @@ class Gradient(ABC):
 
     def check(self, solver: Solver, controller: Controller) -> None:  # noqa: B027  most methods accept all
         """Raise `InputError` if the method cannot work with this solver and controller."""
+
+
+def goes_its_own_way_back(*_: object, gradient: Gradient | None = None, **__: object) -> bool:
+    """Whether a call of `solve` has a gradient rule that no graph can hold, and needs it."""
+    return gradient is not None and not gradient.traced and torch.is_grad_enabled()
