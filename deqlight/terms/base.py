@@ -87,7 +87,7 @@ class Term(nn.Module, ABC):
     def _replace(self, **attributes: Any) -> Self:
         """A view of this term that shares its parameters and differs in some attributes (cheap: no registration)."""
         view = object.__new__(type(self))
-        view.__dict__.update(self.__dict__, **attributes)  # to set it would go through Module's own rules
+        view.__dict__ = {**self.__dict__, **attributes}
         return view
 
 
