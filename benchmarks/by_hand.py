@@ -1,4 +1,4 @@
-"""Residual networks as anyone would write them, without deqlight, and deqlight's with the same weights."""
+"""Residual networks as anyone would write them, with nothing of deqlight in them, beside deqlight's own."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def conv(channels: int, out: int, size: int, stride: int = 1) -> nn.Conv2d:
 
 
 class Block(nn.Module):
-    """A pre-activation block of two convolutions; with a stride and a projection where the width changes."""
+    """A pre-activation block of two convolutions; where the width changes, with a stride and a projection beside it."""
 
     def __init__(self, channels: int, out: int) -> None:
         super().__init__()

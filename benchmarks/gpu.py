@@ -1,26 +1,32 @@
-"""What a GPU makes of deqlight's networks: images a second of ResNet-56 beside the same network by hand, and memory.
+"""On a GPU: training throughput of a ResNet-56 beside one written by hand, and the memory of a RevNet as deep.
 
-A training step is forward, backward and SGD with momentum on random images of CIFAR's shape. Each case runs both
-networks by turns, after a warm-up which compiles where that is asked for; a row is the median rate of each and the
-median of the ratios of their times. Then the most memory that a RevNet of 56 layers takes with `Direct` and with
-`Reversible` gradients. A case that fails is a row with its reason.
+ResNet-56 on 32×32 images, batches of 128 and 512, in float32 (with TF32) and under bfloat16 autocast, eagerly and with
+the whole network as one graph of `torch.compile`: `DepthNet` beside a module with nothing of deqlight in it and the
+same weights. A round is some steps of SGD of each in turn, the device idle before and after; the figure is the median
+of the rounds. Then networks with RevNet's coupling: the peak of the device's memory in a step, with the gradient rules
+`Direct` and `Reversible`. A case that fails is a row that says why; the script needs torch and numpy alone.
 
-    python benchmarks/gpu.py [--steps 30] [--device cuda] [--quick] [--out benchmarks/gpu.json]
+    python benchmarks/gpu.py [--seconds 220] [--out benchmarks/gpu.json]
+    python benchmarks/gpu.py --quick --device cpu    # tries it out, anywhere; the numbers mean nothing
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import statistics
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
-from by_hand import copied, resnet
+from by_hand import CLASSES, WIDTHS, copied, resnet
 from torch import nn
+from torch._dynamo.utils import counters
 from torch.nn import functional as F
 
 from deqlight.fields import PreActivation
@@ -29,105 +35,192 @@ from deqlight.nets import ConvStem, DepthNet, PartitionedStage, PoolHead, Transi
 from deqlight.solvers import SymplecticEuler
 from deqlight.testing.timing import interleaved, machine, median_ratio, stop_watch
 
-DEPTH, BATCHES, PRECISIONS = 56, (128, 512), ("float32", "bfloat16")
-ROUNDS_OF = 5
-"""Steps that are timed together."""
-
 Row = dict[str, Any]
+MIB = 2**20
 
 
-def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
-    """The precision that a forward pass runs in."""
-    return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
+@dataclass(frozen=True)
+class Bench:
+    """How much is measured, and on what.
+
+    Attributes:
+        depth: of the ResNet.
+        layers: of each stage of the networks with RevNet's coupling; with four they have a ResNet-56's convolutions.
+        backend: of the compiler.
+    """
+
+    device: torch.device
+    depth: int = 56
+    batches: tuple[int, ...] = (128, 512)
+    size: int = 32
+    layers: tuple[int, ...] = (4, 16)
+    rounds: int = 9
+    steps: int = 5
+    backend: str = "inductor"
+
+    def images(self, batch: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Random images and classes."""
+        images = torch.randn(batch, 3, self.size, self.size, device=self.device)
+        return images, torch.randint(CLASSES, (batch,), device=self.device)
 
 
-def trained(net: nn.Module, device: torch.device, batch: int, precision: str, compiled: bool) -> Callable[[], None]:
-    """Some training steps of a network."""
-    images, targets = torch.randn(batch, 3, 32, 32, device=device), torch.randint(10, (batch,), device=device)
-    optimizer = torch.optim.SGD(net.parameters(), 0.01, momentum=0.9)
-    run = torch.compile(net, fullgraph=True) if compiled else net
+@dataclass(frozen=True)
+class Case:
+    """A pair of networks: the batch, whether under bfloat16 autocast, whether compiled."""
 
-    def steps() -> None:
-        for _ in range(ROUNDS_OF):
-            with autocast(device, precision):
-                loss = F.cross_entropy(run(images), targets)
+    batch: int
+    bf16: bool
+    compiled: bool
+
+    @property
+    def row(self) -> Row:
+        """What it is, in words."""
+        how = {"precision": "bf16 autocast" if self.bf16 else "float32, TF32", "compiled": self.compiled}
+        return {"batch": self.batch, **how}
+
+
+def step_of(run: nn.Module, batch: tuple[torch.Tensor, torch.Tensor], bf16: bool, steps: int) -> Callable[[], None]:
+    """Some steps of SGD on one batch."""
+    optimizer, (images, targets) = torch.optim.SGD(run.parameters(), lr=0.01, momentum=0.9), batch
+
+    def several() -> None:
+        for _ in range(steps):
             optimizer.zero_grad()
+            with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
+                loss = F.cross_entropy(run(images), targets)
             loss.backward()
             optimizer.step()
 
-    return steps
+    return several
 
 
-def rate(device: torch.device, batch: int, precision: str, compiled: bool, steps: int) -> Row:
-    """The images a second of both networks, and how many times the time of that by hand deqlight's takes."""
+def throughput(bench: Bench, case: Case) -> Row:
+    """Images a second of both, and the median of the rounds' ratios of time."""
     torch.manual_seed(0)
-    ours = resnet(DEPTH)
-    nets = {"deqlight": ours, "by hand": copied(ours)}
-    runs = {name: trained(net.to(device), device, batch, precision, compiled) for name, net in nets.items()}
-    times = interleaved(runs, max(steps // ROUNDS_OF, 3), warm_up=2, clock=stop_watch(device))
-    rates = {name: round(ROUNDS_OF * batch / statistics.median(found)) for name, found in times.items()}
-    return {**rates, "ratio": round(median_ratio(times["deqlight"], times["by hand"]), 4)}
+    net = resnet(bench.depth)
+    nets: dict[str, nn.Module] = {"deqlight": net, "by hand": copied(net)}
+    batch, clock, row = bench.images(case.batch), stop_watch(bench.device), {}
+    runs: dict[str, Callable[[], None]] = {}
+    for name, own in nets.items():
+        counters.clear()
+        run = own.to(bench.device)
+        if case.compiled:
+            run = torch.compile(run, fullgraph=True, backend=bench.backend)
+        runs[name] = step_of(run, batch, case.bf16, bench.steps)
+        started = clock()
+        step_of(run, batch, case.bf16, 1)()
+        row[f"{name}, first step s"] = round(clock() - started, 1)
+        if case.compiled:
+            row[f"{name}, graphs"] = counters["stats"]["unique_graphs"]
+    times = interleaved(runs, bench.rounds, warm_up=2, clock=clock)
+    for name, seconds in times.items():
+        row[f"{name}, images/s"] = round(case.batch * bench.steps / statistics.median(seconds))
+    return {"ratio of time": round(median_ratio(times["deqlight"], times["by hand"]), 3), **row}
 
 
-def rev_net(gradient: Gradient) -> DepthNet:
-    """A RevNet of 56 layers: nine pairs of branches a stage."""
-    stages = [PartitionedStage(PreActivation, PreActivation, 32, 9)]
-    for before, width in ((32, 64), (64, 128)):
-        stages.append(PartitionedStage(PreActivation, PreActivation, width, 8, Transition(before, width)))
-    return DepthNet(ConvStem(3, 32), stages, PoolHead(128, 10), solver=SymplecticEuler(), gradient=gradient)
+def revnet(layers: int, gradient: Gradient) -> DepthNet:
+    """Halves as wide as the ResNet's stages; a layer is two residual branches of two convolutions."""
+    widths = [2 * width for width in WIDTHS]
+    entries = [None, *(Transition(*pair) for pair in pairwise(widths))]
+    stages = [
+        PartitionedStage(PreActivation, PreActivation, width, layers, entry)
+        for width, entry in zip(widths, entries, strict=True)
+    ]
+    head = PoolHead(widths[-1], CLASSES)
+    return DepthNet(ConvStem(3, widths[0]), stages, head, solver=SymplecticEuler(), gradient=gradient)
 
 
-def memory(device: torch.device, batch: int) -> Row:
-    """The most memory of a training step of the RevNet, in MiB."""
+def memory(bench: Bench, layers: int, rule: Gradient) -> Row:
+    """The peak of a training step over what was there before, and images a second, at the largest batch."""
+    torch.manual_seed(0)
+    size = bench.batches[-1]
+    net, batch, clock = revnet(layers, rule).to(bench.device), bench.images(size), stop_watch(bench.device)
+    run = step_of(net, batch, bf16=False, steps=1)
+    run()  # makes the optimiser's memory, and lets cuDNN choose
     row: Row = {}
-    for gradient in (Direct(), Reversible()):
-        torch.manual_seed(0)
-        steps = trained(rev_net(gradient).to(device), device, batch, "float32", False)
-        steps()
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats()
-            steps()
-            row[f"MiB {gradient!r}"] = round(torch.cuda.max_memory_allocated() / 2**20)
-    return row
+    if bench.device.type == "cuda":
+        net.zero_grad(set_to_none=True)
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        run()
+        row["MiB peak"] = round((torch.cuda.max_memory_allocated() - before) / MIB, 1)
+    (seconds,) = interleaved({"net": run}, bench.rounds, clock=clock).values()
+    return row | {"images/s": round(size / statistics.median(seconds))}
 
 
-def measured(device: torch.device, steps: int, quick: bool) -> Iterator[Row]:
-    """A row for each case."""
-    for batch in (8,) if quick else BATCHES:
-        for precision in PRECISIONS:
-            for compiled in (False,) if quick else (False, True):
-                case = {"batch": batch, "precision": precision, "compiled": compiled}
-                yield {**case, **told(lambda b=batch, p=precision, c=compiled: rate(device, b, p, c, steps))}
-        yield {"batch": batch, "net": "RevNet-56", **told(lambda b=batch: memory(device, b))}
-
-
-def told(case: Callable[[], Row]) -> Row:
-    """The row, or why there is none."""
+def tried(row: Row, measured: Callable[[], Row]) -> Row:
+    """The row with what was measured, or why it was not."""
+    started = time.monotonic()
     try:
-        return case()
-    except Exception as error:  # the next case may well go
-        return {"failed": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"}
+        found = measured()
+    except Exception as error:  # whatever it is, the other cases are measured
+        first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+        found = {"failed": f"{type(error).__name__}: {first[:300]}"}
+    gc.collect()
+    torch.compiler.reset()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return row | found | {"took s": round(time.monotonic() - started, 1)}
+
+
+def rows(bench: Bench, seconds: float) -> Iterator[Row]:
+    """All cases; compiled ones, which take longest, last, and as many as there is time for."""
+    started, longest = time.monotonic(), 0.0
+    for bf16 in (False, True):
+        for batch in bench.batches:
+            case = Case(batch, bf16, compiled=False)
+            yield tried(case.row, lambda case=case: throughput(bench, case))
+    for layers in bench.layers:
+        for rule in (Direct(), Reversible()):
+            what = {"network": f"RevNet, {layers} layers a stage", "rule": repr(rule), "batch": bench.batches[-1]}
+            yield tried(what, lambda layers=layers, rule=rule: memory(bench, layers, rule))
+    for bf16 in (True, False):
+        for batch in reversed(bench.batches):
+            case, left = Case(batch, bf16, compiled=True), seconds - (time.monotonic() - started)
+            if left < longest:
+                yield case.row | {"failed": f"not tried: {left:.0f} s were left, and it takes about {longest:.0f}"}
+                continue
+            row = tried(case.row, lambda case=case: throughput(bench, case))
+            longest = max(longest, row["took s"])
+            yield row
+
+
+def table(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """A line for each row."""
+    for row in found:
+        told = "; ".join(f"{name} {value}" for name, value in row.items() if name not in ("compiled", "precision"))
+        kind = "compiled" if row.get("compiled") else "eager"
+        yield f"{row.get('precision', ''):14} {kind:8} {told}"
 
 
 def main() -> None:
-    """Measure, print as it comes, write."""
+    """Measure, print, write the JSON as rows come."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=60)
-    parser.add_argument("--device", default="cuda")
-    parser.add_argument("--quick", action="store_true", help="a few steps of small batches, to see whether it runs")
+    parser.add_argument("--device", default="cuda", help="cuda, or cpu with --quick")
+    parser.add_argument(
+        "--quick", action="store_true", help="small networks, nothing inductor compiles, nothing written"
+    )
+    parser.add_argument("--seconds", type=float, default=220.0, help="no compilation that would end later is begun")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
     given = parser.parse_args()
+    if given.device != "cuda" and not given.quick:
+        raise SystemExit(f"gpu.py measures CUDA devices, not {given.device}; --quick --device cpu tries it out")
     if given.device == "cuda" and not torch.cuda.is_available():
-        raise SystemExit("gpu.py needs a CUDA device; on a CPU: --device cpu --quick")
+        raise SystemExit("gpu.py measures a CUDA device, and there is none; --quick --device cpu tries it out")
     torch.set_float32_matmul_precision("high")
-    device, rows = torch.device(given.device), []
-    where = torch.cuda.get_device_name() if device.type == "cuda" else machine()
-    for row in measured(device, given.steps, given.quick):
-        rows.append(row)
-        print(row, flush=True)
+    torch.backends.cudnn.benchmark = True
+    bench = Bench(torch.device(given.device))
+    if given.quick:
+        small = {"depth": 14, "batches": (2, 4), "size": 8, "layers": (1, 2), "rounds": 2, "steps": 1}
+        bench = replace(bench, **small, backend="aot_eager")
+    found: list[Row] = []
+    for row in rows(bench, given.seconds):
+        found.append(row)
+        print(*table([row]), flush=True)
         if not given.quick:
-            content = {"machine": f"{where}, torch {torch.__version__}", "rows": rows}
-            given.out.write_text(json.dumps(content, indent=1) + "\n")
+            told = {"machine": machine() | {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}}
+            given.out.write_text(json.dumps({**told, "rows": found}, indent=1, ensure_ascii=False) + "\n")
+    print(machine())
 
 
 if __name__ == "__main__":

@@ -1,13 +1,18 @@
-"""What the framework costs: a training step of `Classify(DepthNet)` under the Trainer against a loop written by hand.
+"""What deqlight costs: a training step of a network against the same network written by hand, bare and in the Trainer.
 
-The same network, batch 64, one thread; the Trainer with metrics, CSV and TensorBoard logging. After each step of the
-Trainer the hand-written loop makes one of its own, so that both see the same machine at the same time. A run's figure
-is the median of the ratios of process CPU time; runs differ by some per cent with where their tensors lie, so there are
-several, each with fresh networks. Networks: a ResNet-20 on 32×32 images; the same in a bare Lightning module around the
-network as anyone would write it, which is what Lightning alone costs; and the neural ODE of `neural_ode_digits`, on 8×8
-images, with four steps of RK4 a stage, beside an RK4 written by hand.
+First the bare networks: `DepthNet` beside a module with nothing of deqlight in it and the same weights, forward and
+backward pass and a step of SGD, in turn. ResNet-20 and ResNet-32 on 32×32 images, which is what they are for, and on
+batches of eight 8×8 images, where Python is much of the time. Then `Classify(DepthNet)` under the Trainer.
 
-    python benchmarks/step_time.py [--steps 40] [--runs 7]
+There batches of 64, with metrics, CSV and TensorBoard logging. After each step of the Trainer the hand-written loop
+makes one of its own, so that both see the same machine at the same time. Networks: a ResNet-20 on 32×32 images; the
+same in a bare Lightning module around the network by hand, which is what Lightning alone costs; and the neural ODE of
+`neural_ode_digits`, on 8×8 images, with four steps of RK4 a stage, beside an RK4 written by hand.
+
+One thread. A run's figure is the median of the ratios of process CPU time; runs differ by some per cent with where
+their tensors lie, so there are several, each with fresh networks.
+
+    python benchmarks/step_time.py [--steps 40] [--runs 7] [--bare]
 """
 
 from __future__ import annotations
@@ -24,6 +29,7 @@ from pathlib import Path
 
 import lightning as L
 import torch
+from by_hand import copied, resnet
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch import nn
 from torch.nn import functional as F
@@ -31,11 +37,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from deqlight.controllers import Constant
 from deqlight.data import Batch
-from deqlight.fields import ConcatConv, GroupNorm2d, PreActivation
-from deqlight.nets import ContinuousStage, ConvStem, DepthNet, LayeredStage, PoolHead, Transition
-from deqlight.solvers import RK4, Euler
+from deqlight.fields import ConcatConv, GroupNorm2d
+from deqlight.nets import ContinuousStage, ConvStem, DepthNet, PoolHead, Transition
+from deqlight.solvers import RK4
 from deqlight.tasks import Classify
-from deqlight.testing.timing import machine
+from deqlight.testing.timing import interleaved, machine, median_ratio
 
 BATCH, CLASSES, WARM_UP = 64, 10, 10
 RK4_STEPS = 4
@@ -55,39 +61,11 @@ class RandomImages(Dataset[Batch]):
         return Batch(self.images, self.targets, self.ids)
 
 
-def resnet20() -> DepthNet:
-    """The 6n + 2 network with n = 3: 16, 32 and 64 channels."""
-    stages = [
-        LayeredStage(PreActivation, 16, 3),
-        LayeredStage(PreActivation, 32, 2, Transition(16, 32)),
-        LayeredStage(PreActivation, 64, 2, Transition(32, 64)),
-    ]
-    return DepthNet(ConvStem(3, 16), stages, PoolHead(64, CLASSES), solver=Euler())
-
-
 def neural_ode() -> DepthNet:
     """The network of `neural_ode_digits`, with equal steps."""
     field = partial(ConcatConv, norm=GroupNorm2d)
     stages = [ContinuousStage(field, 16), ContinuousStage(field, 32, entry=Transition(16, 32))]
     return DepthNet(ConvStem(1, 16), stages, PoolHead(32, CLASSES), solver=RK4(), controller=Constant(steps=RK4_STEPS))
-
-
-class ResNetByHand(nn.Module):
-    """The same network as anyone would write it: no solver, no term, no time."""
-
-    def __init__(self, net: DepthNet) -> None:
-        super().__init__()
-        self.stem, self.head = net.stem, net.head
-        self.entries = nn.ModuleList(stage.entry for stage in net.stages)
-        self.blocks = nn.ModuleList(nn.ModuleList(one.field for one in stage.term.layers) for stage in net.stages)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.stem(x)
-        for entry, blocks in zip(self.entries, self.blocks, strict=True):
-            x = entry(x)
-            for f in blocks:
-                x = x + f.conv2(F.relu(f.norm2(f.conv1(F.relu(f.norm1(x))))))
-        return self.head(x)
 
 
 def rk4(field: nn.Module, x: torch.Tensor) -> torch.Tensor:
@@ -182,10 +160,64 @@ class Case:
 
 
 IMAGES, DIGITS = (3, 32, 32), (1, 8, 8)
-RESNET = Case(lambda: classify(resnet20()), lambda: ResNetByHand(resnet20()), IMAGES)
-BARE = Case(lambda: Bare(ResNetByHand(resnet20())), lambda: ResNetByHand(resnet20()), IMAGES)
+RESNET = Case(lambda: classify(resnet(20)), lambda: copied(resnet(20)), IMAGES)
+BARE = Case(lambda: Bare(copied(resnet(20))), lambda: copied(resnet(20)), IMAGES)
 NEURAL_ODE = Case(lambda: classify(neural_ode()), lambda: ODEByHand(neural_ode()), DIGITS)
 CASES = {"Classify(DepthNet)": RESNET, "bare Lightning module": BARE, "Classify(neural ODE)": NEURAL_ODE}
+
+
+@dataclass(frozen=True)
+class Step:
+    """A training step of a bare ResNet: its depth, the batch, the height and width of the images."""
+
+    depth: int
+    batch: int
+    size: int
+
+    def __str__(self) -> str:
+        return f"ResNet-{self.depth}, batch {self.batch}, {self.size}×{self.size}"
+
+    def times(self, steps: int) -> dict[str, list[float]]:
+        """Seconds of each step of fresh networks of the same weights, in turn."""
+        net = resnet(self.depth)
+        images, targets = torch.randn(self.batch, 3, self.size, self.size), torch.randint(CLASSES, (self.batch,))
+        nets = {"deqlight": net, "by hand": copied(net)}
+        return interleaved({name: step_of(own, images, targets) for name, own in nets.items()}, steps, warm_up=3)
+
+
+BARE_STEPS = [Step(depth, *shape) for depth in (20, 32) for shape in ((64, 32), (128, 32), (8, 8))]
+SHORT = 10
+"""How many times more steps of small batches are made."""
+
+
+def step_of(net: nn.Module, images: torch.Tensor, targets: torch.Tensor) -> Callable[[], None]:
+    """A step of SGD on one batch."""
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        F.cross_entropy(net(images), targets).backward()
+        optimizer.step()
+
+    return step
+
+
+def bare(steps: int, runs: int) -> dict[str, object]:
+    """Bare networks: the ratios of all runs."""
+    found: dict[str, list[dict[str, list[float]]]] = {str(case): [] for case in BARE_STEPS}
+    for _ in range(runs):
+        for case in BARE_STEPS:
+            found[str(case)].append(case.times(steps * (SHORT if case.size < IMAGES[-1] else 1)))
+    rows: dict[str, object] = {}
+    for name, done in found.items():
+        ratios = sorted(round(median_ratio(times["deqlight"], times["by hand"]), 4) for times in done)
+        middle = {who: round(1e3 * statistics.median(t for times in done for t in times[who]), 1) for who in done[0]}
+        rows[name] = {
+            "ratio, median of runs": statistics.median(ratios),
+            "ratio, all runs": ratios,
+            **{f"{who}, ms": t for who, t in middle.items()},
+        }
+    return {**rows, "steps": steps, "runs": runs, "machine": machine()}
 
 
 def run(case: Case, steps: int) -> Interleaved:
@@ -224,29 +256,37 @@ def figures(runs: list[Interleaved]) -> dict[str, object]:
     }
 
 
-def measure(steps: int, runs: int) -> dict[str, object]:
-    """All cases, in turn."""
-    torch.set_num_threads(1)
+def trained(steps: int, runs: int) -> dict[str, object]:
+    """What trains under the Trainer: all cases, in turn."""
     found: dict[str, list[Interleaved]] = {name: [] for name in CASES}
     for _ in range(runs):
         for name, case in CASES.items():
             found[name].append(run(case, steps))
+    counts = {f"ResNet-{depth}": resnet(depth) for depth in (20, 32)} | {"neural ODE": neural_ode()}
     return {
         **{name: figures(done) for name, done in found.items()},
         "steps": steps,
         "runs": runs,
-        "parameters": {
-            "ResNet-20": sum(p.numel() for p in resnet20().parameters()),
-            "neural ODE": sum(p.numel() for p in neural_ode().parameters()),
-        },
+        "parameters": {name: sum(p.numel() for p in net.parameters()) for name, net in counts.items()},
         "machine": machine(),
     }
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Measure, print, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--runs", type=int, default=7)
-    found = measure(**vars(parser.parse_args()))
-    Path(__file__).with_suffix(".json").write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n")
-    print(json.dumps(found, indent=2, ensure_ascii=False))
+    parser.add_argument("--bare", action="store_true", help="the bare networks alone; the rest is kept as it is")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    results = Path(__file__).with_suffix(".json")
+    rest = json.loads(results.read_text()) if given.bare else trained(given.steps, given.runs)
+    found = rest | {"bare networks": bare(max(given.steps // 4, 1), given.runs)}
+    text = json.dumps(found, indent=2, ensure_ascii=False)
+    results.write_text(text + "\n")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
