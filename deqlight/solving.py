@@ -75,7 +75,7 @@ def solve(
         events: what to look for on the way; behind a terminal event a sample's states are NaN.
 
     Returns:
-        The solution: `.ts` `(time,)`, `.ys` `(time, batch, *state)`, `.stats`, `.events`.
+        `.ts` `(time,)`, `.ys` `(time, batch, *state)`, `.stats`, `.events`.
 
     Raises:
         InputError: if the arguments cannot be right, or do not go together.

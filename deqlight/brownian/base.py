@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -45,11 +44,14 @@ class Grid:
 
     def __init__(self, read: Callable[[], Sequence[float]], fixed: bool) -> None:
         self._read, self.fixed = read, fixed
+        self._times: tuple[float, ...] | None = None  # a cached_property has a lock, which no graph can hold
 
-    @cached_property
+    @property
     def times(self) -> tuple[float, ...]:
         """The times."""
-        return tuple(self._read())
+        if self._times is None:
+            self._times = tuple(self._read())
+        return self._times
 
 
 class Path(ABC):

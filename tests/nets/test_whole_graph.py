@@ -8,6 +8,7 @@ from torch import nn
 from torch._dynamo.exc import Unsupported
 from torch._dynamo.utils import counters
 
+from deqlight.brownian import Key, keyed
 from deqlight.controllers import Constant
 from deqlight.fields import Antisymmetric, ChannelDecay, ConcatConv, GroupNorm2d, PreActivation, Symmetric
 from deqlight.gradients import Checkpoint, Direct, Reversible
@@ -21,6 +22,7 @@ from deqlight.nets import (
     SemilinearStage,
     Transition,
 )
+from deqlight.regularizers import StochasticDepth
 from deqlight.solvers import ETD1, RK4, Euler, Leapfrog, LinearTwoStep, Stormer, SymplecticEuler
 
 TRACES = tuple(map(int, torch.__version__.split("+")[0].split(".")[:2])) >= (2, 13)
@@ -139,6 +141,24 @@ def test_a_way_back_of_its_own_stands_between_graphs(kind, graphs):
         torch.testing.assert_close(
             eager(x), torch.compile(net, fullgraph=True, backend="eager")(x), rtol=SAME, atol=SAME
         )
+    assert graphs() == 1
+
+
+@pytest.mark.parametrize("per", some(("batch", "sample"), "batch"))
+def test_noise_is_drawn_between_graphs_and_is_the_same(per, graphs):
+    """In training; in evaluation nothing is drawn, and the network is one graph."""
+    noise = StochasticDepth(survival=0.3, per=per)
+    stages = [LayeredStage(Norm, 4, depth=3)]
+    net = DepthNet(ConvStem(3, 4), stages, PoolHead(4, 5), solver=Euler(), regularizers=[noise])
+    x, found = torch.randn(4, 3, 6, 6), []
+    for run in (net, torch.compile(net, backend="eager")):
+        with keyed(Key(seed=2)):
+            found.append(run(x))
+    torch.testing.assert_close(*found, rtol=SAME, atol=SAME)
+    net.eval()
+    torch.compiler.reset()
+    counters.clear()
+    torch.testing.assert_close(net(x), torch.compile(net, fullgraph=True, backend="eager")(x), rtol=SAME, atol=SAME)
     assert graphs() == 1
 
 
