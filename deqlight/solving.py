@@ -75,20 +75,18 @@ def solve(
         events: what to look for on the way; behind a terminal event a sample's states are NaN.
 
     Returns:
-        `.ts` `(time,)`, `.ys` `(time, batch, *state)`, `.stats`, `.events`.
+        The solution: `.ts` `(time,)`, `.ys` `(time, batch, *state)`, `.stats`, `.events`.
 
     Raises:
         InputError: if the arguments cannot be right, or do not go together.
-        CompileFailure: if `compile` is given and the steps cannot be compiled.
+        CompileFailure: if steps that shall be cannot be compiled.
         SolverFailure: `NonFinite`, `MaxSteps`, `StepUnderflow` or `NoConvergence`, with its place.
 
     >>> from deqlight import ODETerm
     >>> from deqlight.solvers import RK4
     >>> solution = solve(ODETerm(lambda t, y: -y), torch.ones(2, 1), [0.0, 0.5, 1.0], solver=RK4())
-    >>> solution.ys.shape
-    torch.Size([3, 2, 1])
-    >>> round(float(solution.y1[0]), 3)
-    0.368
+    >>> solution.ys.shape, round(float(solution.y1[0]), 3)
+    (torch.Size([3, 2, 1]), 0.368)
     """
     steps = check_compatible(term, solver, controller, gradient)
     for other, pace in on_failure.seconds():
