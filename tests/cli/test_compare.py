@@ -96,9 +96,11 @@ def test_what_is_killed_halfway_is_not_finished_and_ends_its_process(tmp_path, d
     words = ["compare", "anode_reflection", "--seeds=1", "--out=out"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
     line = [sys.executable, "-m", "deqlight", *words, "--trainer.max_epochs=100000"]
+    heard = signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background ignores it: not these
     process = subprocess.Popen(
         line, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
+    signal.signal(signal.SIGINT, heard)
     said = lambda: "".join(path.read_text() for path in tmp_path.glob("out/logs/*"))  # noqa: E731
     wait_for(lambda: "epoch 2/" in said())
     process.send_signal(number)
