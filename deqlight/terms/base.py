@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import ABCMeta, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
 
 from ..brownian import Grid
@@ -17,7 +18,17 @@ if TYPE_CHECKING:
 __all__ = ["Hooked", "Term", "innermost", "name_of", "nested"]
 
 
-class Term(nn.Module, ABC):
+class Named(ABCMeta):
+    """Notes the names of a term's attributes once it is made: compilers before torch 2.13 cannot read them off it."""
+
+    def __call__(cls, *args: Any, **options: Any) -> Any:
+        """A new term."""
+        term = super().__call__(*args, **options)
+        term.__dict__["_names"] = tuple(term.__dict__)
+        return term
+
+
+class Term(nn.Module, metaclass=Named):
     """A vector field and what multiplies it over a step: the increment of a step is `prod(vf(t, y), control(t0, t1))`.
 
     A solver sees terms alone, never fields; that is why one solver serves ordinary equations, layered networks and
@@ -27,6 +38,7 @@ class Term(nn.Module, ABC):
 
     continuous: bool = True
     hook: Hook | None = None
+    _names: tuple[str, ...] = ()
 
     @abstractmethod
     def vf(self, t: Time, y: State) -> VF:
@@ -87,7 +99,13 @@ class Term(nn.Module, ABC):
     def _replace(self, **attributes: Any) -> Self:
         """A view of this term that shares its parameters and differs in some attributes (cheap: no registration)."""
         view = object.__new__(type(self))
-        view.__dict__ = {**self.__dict__, **attributes}
+        if not torch.compiler.is_compiling():
+            view.__dict__.update(self.__dict__, **attributes)  # to set it would go through Module's own rules
+            return view
+        names = (*self._names, *(name for name in attributes if name not in self._names))
+        for name in names:
+            view.__dict__[name] = attributes[name] if name in attributes else self.__dict__[name]
+        view.__dict__["_names"] = names
         return view
 
 
@@ -107,7 +125,7 @@ class Hooked:
         return isinstance(other, Hooked) and self.hook is other.hook and self.field == other.field
 
     def __hash__(self) -> int:
-        return hash((id(self.hook), self.field))
+        return hash(getattr(self, "field", None))  # compilers before torch 2.13 ask one that has none yet
 
     @property
     def __name__(self) -> str:

@@ -112,7 +112,7 @@ def _unseen(field: FieldFn, t: Time, y: State) -> State:
     return field(t, y)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # with a hash of its fields, compilers before torch 2.13 would ask one without any
 class _Again:
     """What later calls of a field go through: batches are not counted, numbers are drawn as at the first call."""
 
