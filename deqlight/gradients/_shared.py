@@ -91,7 +91,9 @@ class Versions:
 
 
 def watched_by(problem: Problem) -> tuple[Tensor, ...]:
-    """All tensors that a gradient may be asked for, each once: the state, the term's and the solver's."""
+    """All tensors that may get a gradient, each once: the state, the term's, the solver's; none under `no_grad`."""
+    if not torch.is_grad_enabled():
+        return ()
     return tuple(unique((*leaves(problem.y0), *problem.term.tensors(*problem.ends), *problem.solver.tensors())))
 
 

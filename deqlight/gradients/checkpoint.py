@@ -79,7 +79,7 @@ class Checkpoint(Gradient):
     def integrate(self, problem: Problem) -> Path:
         """Integrate without a graph, and hang the way back on the result."""
         watched = watched_by(problem)
-        if not torch.is_grad_enabled() or not any(tensor.requires_grad for tensor in watched):
+        if not any(tensor.requires_grad for tensor in watched):
             return integrate(problem)
         refuse_output("Checkpoint", problem)
         script = Script(self.budget, _steps(problem), cut_for(problem.solver))

@@ -74,7 +74,7 @@ class Implicit(Gradient):
         _check_term(problem)
         with torch.no_grad():
             path = integrate(problem)
-        counter, needed = Counter(), torch.is_grad_enabled() and any(t.requires_grad for t in watched_by(problem))
+        counter, needed = Counter(), any(t.requires_grad for t in watched_by(problem))
         steady = _Steady(replace(problem, term=problem.term.wrap(counter)), path, self.dense, needed)
         steady.check(self.rtol, self.atol)
         path.stats.nfe[steady.rows] += counter.calls
