@@ -93,9 +93,9 @@ class DigitsAgainstPatches(InMemory):
         rng, side = stream(self.data_seed), SIDE * self.block
         found = np.empty((self.patches, 1, SIDE, SIDE))
         for patch in found:
-            picture = photographs[rng.integers(len(photographs))]
-            row, column = (rng.integers(0, size - side + 1) for size in picture.shape)
-            cut = picture[row : row + side, column : column + side]
+            image = photographs[rng.integers(len(photographs))]
+            row, column = (rng.integers(0, size - side + 1) for size in image.shape)
+            cut = image[row : row + side, column : column + side]
             patch[0] = cut.reshape(SIDE, self.block, SIDE, self.block).mean((1, 3))
         return torch.from_numpy(found).float()
 
