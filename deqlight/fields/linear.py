@@ -79,9 +79,9 @@ class PeriodicDiffusion(LinearFlow):
         """φₖ(hL) y."""
         return self._of(lambda z: phi(k, z), h, only(self, y))
 
-    def resolvent(self, h: Time, y: State) -> Tensor:
-        """(I − hL)⁻¹ y."""
-        return self._of(lambda z: 1.0 / (1.0 - z), h, only(self, y))
+    def resolvent(self, h: Time) -> Callable[[State], State]:
+        """(I − hL)⁻¹."""
+        return lambda y: self._of(lambda z: 1.0 / (1.0 - z), h, only(self, y))
 
     def _of(self, function: Callable[[Tensor], Tensor], h: Time, y: Tensor) -> Tensor:
         """A function of hL, applied to `y`: half precision has no Fourier transforms, and is made float32."""

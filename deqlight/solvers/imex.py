@@ -41,11 +41,10 @@ class IMEXEuler(ImplicitSolver):
     def step(self, term: Term, t0: Time, t1: Time, y0: State, carry: Carry) -> Step:
         """One step: the explicit part, then the equation for the implicit one."""
         split = cast(Split, term)
-        if isinstance(split, Semilinear):
-            ahead = split.explicit.advance(y0, [1.0], [split.explicit.vf(t0, y0)], split.explicit.control(t0, t1))
-            y1 = split.flow.resolvent(t1 - t0, ahead)
-            if y1 is not None:
-                return Step(y1)
+        resolvent = split.flow.resolvent(t1 - t0) if isinstance(split, Semilinear) else None
+        if resolvent is not None:
+            easy = split.explicit
+            return Step(resolvent(easy.advance(y0, [1.0], [easy.vf(t0, y0)], easy.control(t0, t1))))
         stages = Stages(self.newton, term, t0, t1, y0)
         base = stages.y0 + stages.explicit(0.0, stages.y0, split.explicit)
         one = torch.ones(1, 1, dtype=base.dtype, device=base.device)

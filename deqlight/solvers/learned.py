@@ -83,12 +83,6 @@ class LearnedRungeKutta(Solver, nn.Module):
         """Hermite's cubic, from the states and the field at both ends; one evaluation."""
         return cubic(term, t0, t1, y0, step)
 
-    def bind(self, layers: int, channels: int) -> Solver:
-        """A method of the stage's own, beginning as this one is now."""
-        own = type(self)(self.start)
-        own.load_state_dict(self.state_dict())
-        return own
-
     def tensors(self) -> tuple[Tensor, ...]:
         """The coefficients."""
         return self.a, self.b

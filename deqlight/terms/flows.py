@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -33,8 +34,8 @@ class LinearFlow(nn.Module, ABC):
     def phi(self, k: int, h: Time, y: State) -> State:
         """φₖ(hL) y, for k from 0 to 3; `h` is a float, or `(batch, 1, ...)`."""
 
-    def resolvent(self, h: Time, y: State) -> State | None:
-        """(I − hL)⁻¹ y, where it is known at once; None where methods have to solve for it."""
+    def resolvent(self, h: Time) -> Callable[[State], State] | None:
+        """(I − hL)⁻¹ as a function of y, where it is known at once; None where methods have to solve for it."""
         return None
 
 
@@ -55,10 +56,14 @@ class Diagonal(LinearFlow):
         leaf = only(self, y)
         return phi(k, self.diagonal * like(h, leaf)) * leaf
 
-    def resolvent(self, h: Time, y: State) -> Tensor:
+    def resolvent(self, h: Time) -> Callable[[State], State]:
         """`y / (1 − h · diagonal)`."""
-        leaf = only(self, y)
-        return leaf / (1.0 - self.diagonal * like(h, leaf))
+
+        def divided(y: State) -> Tensor:
+            leaf = only(self, y)
+            return leaf / (1.0 - self.diagonal * like(h, leaf))
+
+        return divided
 
 
 class DiagonalFlow(Diagonal):

@@ -45,7 +45,7 @@ def test_its_functions_are_those_of_the_matrix(double, size):
     eye = torch.eye(dense.shape[-1])
     for i, step in enumerate(h.flatten()):
         exact = torch.linalg.solve(eye - step * dense, flat[i])
-        assert torch.allclose(field.resolvent(h, y)[i].flatten(1), exact, atol=1e-12)
+        assert torch.allclose(field.resolvent(h)(y)[i].flatten(1), exact, atol=1e-12)
         for k in range(4):
             for c in range(CHANNELS):
                 wanted = MatrixFlow(dense[c]).phi(k, float(step), flat[i : i + 1, c])
@@ -98,6 +98,18 @@ def test_the_solve_at_once_is_what_iterations_come_to(double):
             strict=True,
         )
     )
+
+
+def test_where_the_solve_is_not_known_the_block_is_evaluated_once_all_the_same(double):
+    calls = []
+
+    def field(t, u):
+        calls.append(t)
+        return torch.sin(u)
+
+    with torch.no_grad():
+        solve(Semilinear(MatrixFlow(-torch.eye(4)), field), torch.randn(2, 4), [0.0, 0.5], solver=IMEXEuler())
+    assert calls == [0.0]
 
 
 def test_decays_of_channels_are_solved_at_once_too(double):
@@ -176,8 +188,8 @@ def test_it_trains_with_every_method_for_sums(solver):
 
 def test_half_precision_goes_through_the_transforms():
     field, y = PeriodicDiffusion(CHANNELS, 0.5), torch.randn(2, CHANNELS, 6, 6)
-    low = field.resolvent(1.0, y.bfloat16())
-    assert low.dtype == torch.bfloat16 and torch.allclose(low.float(), field.resolvent(1.0, y), atol=0.05)
+    low = field.resolvent(1.0)(y.bfloat16())
+    assert low.dtype == torch.bfloat16 and torch.allclose(low.float(), field.resolvent(1.0)(y), atol=0.05)
     with torch.autocast("cpu", torch.bfloat16):
         low = field(0.0, y)
     assert low.dtype == torch.bfloat16 and torch.allclose(low.float(), field(0.0, y), rtol=0.02, atol=0.1)
