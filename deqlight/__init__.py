@@ -48,6 +48,7 @@ _PACKAGES = (
     "policies",
     "regularizers",
     "robustness",
+    "schedules",
     "solvers",
     "tasks",
     "terms",

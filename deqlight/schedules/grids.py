@@ -1,0 +1,116 @@
+"""Station: how much noise at which time. The values of ρ that a sampler steps between, for any schedule."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from itertools import pairwise
+
+from ..errors import InputError
+from .base import Schedule
+
+__all__ = ["Grid", "Karras", "Quadratic", "UniformLogSNR", "UniformTime"]
+
+
+@dataclass(frozen=True)
+class Grid(ABC):
+    """Where the steps of a solve in ρ = σ/α begin and end.
+
+    Args:
+        to_zero: whether the last step goes from the schedule's clean end on to ρ = 0; else it ends there.
+    """
+
+    to_zero: bool = False
+
+    def times(self, schedule: Schedule, steps: int) -> list[float]:
+        """Values of ρ, `steps + 1` of them, strictly descending, from one of `schedule.rho_ends` to the other, or to 0.
+
+        Raises:
+            InputError: for less than one step, and for more than float64 can tell apart.
+        """
+        if steps < 1:
+            raise InputError(f"{type(self).__name__} got steps={steps}; it must be at least 1")
+        most, least = schedule.rho_ends
+        inner = steps - 1 if self.to_zero else steps
+        between = [self.between(schedule, most, least, i / inner) for i in range(1, inner)]
+        times = [most, *between, *([least] if inner else []), *([0.0] if self.to_zero else [])]
+        for a, b in pairwise(times):
+            if not a > b:
+                raise InputError(f"{self} got steps={steps}; ρ = {a:g} and {b:g} are too close there: take fewer steps")
+        return times
+
+    @abstractmethod
+    def between(self, schedule: Schedule, most: float, least: float, share: float) -> float:
+        """ρ at a share of the way from `most` noise to `least`."""
+
+
+@dataclass(frozen=True)
+class UniformTime(Grid):
+    """Equal steps of the schedule's time t.
+
+    Args:
+        to_zero: whether the last step goes on to ρ = 0.
+    """
+
+    def between(self, schedule: Schedule, most: float, least: float, share: float) -> float:
+        """ρ at t₁ + share · (t₀ − t₁)."""
+        t1, t0 = schedule.time(most), schedule.time(least)
+        return schedule.rho(t1 + share * (t0 - t1))
+
+
+@dataclass(frozen=True)
+class Quadratic(Grid):
+    """Equal steps of √t: short ones where there is little noise.
+
+    Args:
+        to_zero: whether the last step goes on to ρ = 0.
+
+    Reference: Song, Meng & Ermon, Denoising Diffusion Implicit Models, ICLR 2021, arXiv 2010.02502, appendix D.
+    """
+
+    def between(self, schedule: Schedule, most: float, least: float, share: float) -> float:
+        """ρ at (√t₁ + share · (√t₀ − √t₁))²."""
+        t1, t0 = math.sqrt(schedule.time(most)), math.sqrt(schedule.time(least))
+        return schedule.rho((t1 + share * (t0 - t1)) ** 2)
+
+
+@dataclass(frozen=True)
+class UniformLogSNR(Grid):
+    """Equal steps of λ = −log ρ, so a constant ratio of successive ρ.
+
+    Args:
+        to_zero: whether the last step goes on to ρ = 0.
+
+    Reference: Lu et al., DPM-Solver, NeurIPS 2022, arXiv 2206.00927.
+    """
+
+    def between(self, schedule: Schedule, most: float, least: float, share: float) -> float:
+        """ρ₁^(1 − share) · ρ₀^share."""
+        return most * math.exp(share * math.log(least / most))
+
+
+@dataclass(frozen=True)
+class Karras(Grid):
+    """Equal steps of ρ^(1/power). With `to_zero=True` these are EDM's times.
+
+    Args:
+        to_zero: whether the last step goes on to ρ = 0.
+        power: the larger, the shorter are the steps where there is little noise; the paper, which calls it ρ, has 7.
+
+    Raises:
+        InputError: for a power that is not positive and finite.
+
+    Reference: Karras et al., arXiv 2206.00364, equation 5.
+    """
+
+    power: float = 7.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.power < math.inf:
+            raise InputError(f"Karras got power={self.power}; it must be positive and finite, and is 7 in the paper")
+
+    def between(self, schedule: Schedule, most: float, least: float, share: float) -> float:
+        """(ρ₁^(1/power) + share · (ρ₀^(1/power) − ρ₁^(1/power)))^power."""
+        a, b = most ** (1 / self.power), least ** (1 / self.power)
+        return math.pow(a + share * (b - a), self.power)
