@@ -1,19 +1,33 @@
 """Noise schedules: how much noise at which time, and the values of ρ = σ/α that samplers step between."""
 
 from .base import Schedule
+from .cosine import Cosine
 from .exploding import EDM, VE
+from .flow import RectifiedFlow
 from .grids import Grid, Karras, Quadratic, UniformLogSNR, UniformTime
-from .preserving import VP, SubVP
+from .linear_rate import VP, SubVP
+from .preconditioned import Preconditioned
+from .predictions import Prediction, target, to_data, to_eps
+from .table import CosineTable, DDPMTable
 
 __all__ = [
     "EDM",
     "VE",
     "VP",
+    "Cosine",
+    "CosineTable",
+    "DDPMTable",
     "Grid",
     "Karras",
+    "Preconditioned",
+    "Prediction",
     "Quadratic",
+    "RectifiedFlow",
     "Schedule",
     "SubVP",
     "UniformLogSNR",
     "UniformTime",
+    "target",
+    "to_data",
+    "to_eps",
 ]

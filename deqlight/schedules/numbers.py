@@ -11,11 +11,11 @@ from typing import TypeVar
 import torch
 
 from ..errors import InputError, ShapeError
-from ..types import Tensor
+from ..types import Tensor, Time
 
 __all__ = ["Number", "constant", "inside", "ratio"]
 
-Number = TypeVar("Number", float, Tensor)
+Number = TypeVar("Number", float, Tensor, Time)
 """A Python float, reckoned in float64 by `math`, or a tensor of any shape, reckoned in its dtype on its device."""
 
 SLACK = 16
@@ -37,20 +37,28 @@ def _log(x: float) -> float:
     return math.log(x) if x else -math.inf
 
 
-exp = _Function(torch.exp, math.exp)
-expm1 = _Function(torch.expm1, math.expm1)
+def _unbounded(fn: Callable[[float], float]) -> Callable[[float], float]:
+    """The function, infinite where a float is too small for it, as it is of a tensor."""
+
+    def bounded(x: float) -> float:
+        try:
+            return fn(x)
+        except OverflowError:
+            return math.inf
+
+    return bounded
+
+
+exp = _Function(torch.exp, _unbounded(math.exp))
+expm1 = _Function(torch.expm1, _unbounded(math.expm1))
 log = _Function(torch.log, _log)
 log1p = _Function(torch.log1p, math.log1p)
 sqrt = _Function(torch.sqrt, math.sqrt)
 sin = _Function(torch.sin, math.sin)
-cos = _Function(torch.cos, math.cos)
-sinh = _Function(torch.sinh, math.sinh)
-asinh = _Function(torch.asinh, math.asinh)
-
-
-def atan2(y: Number, x: Number) -> Number:
-    """The angle of the point (x, y)."""
-    return torch.atan2(y, x) if isinstance(y, Tensor) else math.atan2(y, x)
+atan = _Function(torch.atan, math.atan)
+sinh = _Function(torch.sinh, _unbounded(math.sinh))
+aatan = _Function(torch.atan, math.atan)
+sinh = _Function(torch.asinh, math.asinh)
 
 
 def at_most(x: Number, high: float) -> Number:
@@ -83,14 +91,13 @@ def inside(what: str, x: Number, low: float, high: float | None = None) -> Numbe
         InputError: for a float outside the span.
         ShapeError: for a tensor that is not of floats.
     """
-    size = max(abs(low), abs(high or 0.0))
     if isinstance(x, Tensor):
         if not x.is_floating_point():
             raise ShapeError(f"{what} of dtype {x.dtype}; it needs floats: .to(torch.float32)")
         held = x.clamp(low, high)
-        return torch.where((x - held).abs() <= SLACK * torch.finfo(x.dtype).eps * size, held, torch.nan)
+        return torch.where((x - held).abs() <= SLACK * torch.finfo(x.dtype).eps * held.abs(), held, torch.nan)
     kept = max(x, low) if high is None else min(max(x, low), high)
-    if not abs(x - kept) <= SLACK * sys.float_info.epsilon * size:
+    if not abs(x - kept) <= SLACK * sys.float_info.epsilon * abs(kept):
         span = f"from {low:g} on, where it is finite" if high is None else f"from {low:g} to {high:g}"
         raise InputError(f"{what}={x:g}; the schedule is defined {span}: stay within its ends")
     return kept
