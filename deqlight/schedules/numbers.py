@@ -57,8 +57,7 @@ sqrt = _Function(torch.sqrt, math.sqrt)
 sin = _Function(torch.sin, math.sin)
 atan = _Function(torch.atan, math.atan)
 sinh = _Function(torch.sinh, _unbounded(math.sinh))
-aatan = _Function(torch.atan, math.atan)
-sinh = _Function(torch.asinh, math.asinh)
+asinh = _Function(torch.asinh, math.asinh)
 
 
 def at_most(x: Number, high: float) -> Number:
