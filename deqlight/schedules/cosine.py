@@ -63,10 +63,10 @@ class Cosine(Preserving):
     def total(self, t: Number) -> Number:
         """log(1 + ρ²) with ρ² = sin(θ − θ₀) sin(θ + θ₀)/cos² θ, which is no difference; then a straight line."""
         t = self._time(t)
-        early = at_most(t, self._clipped_from)
+        early, late = at_most(t, self._clipped_from), -at_most(self._clipped_from - t, 0.0)
         turn, cosine = self._speed * early, sin(self._speed * (1 - early))
         rho2 = sin(turn) * sin(turn + 2 * self._first) / (cosine * cosine)
-        return log1p(rho2) + self._fastest * (t - early)
+        return log1p(rho2) + self._fastest * late
 
     def when(self, total: Number) -> Number:
         """From the tangent of θ − θ₀, so that early times are as accurate as late ones."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -33,7 +34,7 @@ class Grid(ABC):
             raise InputError(f"{type(self).__name__} got steps={steps}; it must be at least 1")
         most, least = schedule.rho_ends
         inner = steps - 1 if self.to_zero else steps
-        between = [self.between(schedule, most, least, i / inner) for i in range(1, inner)]
+        between = self.between(schedule, most, least, [i / inner for i in range(1, inner)])
         times = [most, *between, *([least] if inner else []), *([0.0] if self.to_zero else [])]
         for a, b in pairwise(times):
             if not a > b:
@@ -41,8 +42,8 @@ class Grid(ABC):
         return times
 
     @abstractmethod
-    def between(self, schedule: Schedule, most: float, least: float, share: float) -> float:
-        """ρ at a share of the way from `most` noise to `least`."""
+    def between(self, schedule: Schedule, most: float, least: float, shares: Sequence[float]) -> list[float]:
+        """ρ at these shares of the way from `most` noise to `least`."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,10 @@ class UniformTime(Grid):
         to_zero: whether the last step goes on to ρ = 0.
     """
 
-    def between(self, schedule: Schedule, most: float, least: float, share: float) -> float:
+    def between(self, schedule: Schedule, most: float, least: float, shares: Sequence[float]) -> list[float]:
         """ρ at t₁ + share · (t₀ − t₁)."""
         t1, t0 = schedule.time(most), schedule.time(least)
-        return schedule.rho(t1 + share * (t0 - t1))
+        return [schedule.rho(t1 + share * (t0 - t1)) for share in shares]
 
 
 @dataclass(frozen=True)
@@ -69,10 +70,10 @@ class Quadratic(Grid):
     Reference: Song, Meng & Ermon, Denoising Diffusion Implicit Models, ICLR 2021, arXiv 2010.02502, appendix D.
     """
 
-    def between(self, schedule: Schedule, most: float, least: float, share: float) -> float:
+    def between(self, schedule: Schedule, most: float, least: float, shares: Sequence[float]) -> list[float]:
         """ρ at (√t₁ + share · (√t₀ − √t₁))²."""
         t1, t0 = math.sqrt(schedule.time(most)), math.sqrt(schedule.time(least))
-        return schedule.rho((t1 + share * (t0 - t1)) ** 2)
+        return [schedule.rho((t1 + share * (t0 - t1)) ** 2) for share in shares]
 
 
 @dataclass(frozen=True)
@@ -85,9 +86,9 @@ class UniformLogSNR(Grid):
     Reference: Lu et al., DPM-Solver, NeurIPS 2022, arXiv 2206.00927.
     """
 
-    def between(self, schedule: Schedule, most: float, least: float, share: float) -> float:
+    def between(self, schedule: Schedule, most: float, least: float, shares: Sequence[float]) -> list[float]:
         """ρ₁^(1 − share) · ρ₀^share."""
-        return most * math.exp(share * math.log(least / most))
+        return [most * math.exp(share * math.log(least / most)) for share in shares]
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ class Karras(Grid):
         if not 0 < self.power < math.inf:
             raise InputError(f"Karras got power={self.power}; it must be positive and finite, and is 7 in the paper")
 
-    def between(self, schedule: Schedule, most: float, least: float, share: float) -> float:
+    def between(self, schedule: Schedule, most: float, least: float, shares: Sequence[float]) -> list[float]:
         """(ρ₁^(1/power) + share · (ρ₀^(1/power) − ρ₁^(1/power)))^power."""
         a, b = most ** (1 / self.power), least ** (1 / self.power)
-        return math.pow(a + share * (b - a), self.power)
+        return [math.pow(a + share * (b - a), self.power) for share in shares]

@@ -20,7 +20,7 @@ dx/dt = α' x₀ + σ' ε, where x₀ and ε stand for their means given x."""
 def to_eps(kind: Prediction, value: Tensor, x: Tensor, t: Time, schedule: Schedule) -> Tensor:
     """The noise ε̂ in x, by what the network tells of it.
 
-    Infinite or NaN where that does not say: of the data where σ = 0, of the velocity of `VP` and its kin there too.
+    Infinite or NaN where that does not say: by the data, where σ = 0.
 
     Args:
         kind: what the network tells.
@@ -41,7 +41,8 @@ def to_eps(kind: Prediction, value: Tensor, x: Tensor, t: Time, schedule: Schedu
 def to_data(kind: Prediction, value: Tensor, x: Tensor, t: Time, schedule: Schedule) -> Tensor:
     """The data x̂₀ in x, by what the network tells of it: (x − σ ε̂)/α.
 
-    Infinite or NaN where that does not say: of the noise or the score where α = 0.
+    Infinite or NaN where that does not say: by the noise or the score, where α = 0; by the velocity, where σ has an
+    infinite slope, as that of `VP` at t = 0.
 
     Args:
         kind: what the network tells.
