@@ -8,7 +8,8 @@ from .grids import Grid, Karras, Quadratic, UniformLogSNR, UniformTime
 from .linear_rate import VP, SubVP
 from .preconditioned import Preconditioned
 from .predictions import Prediction, target, to_data, to_eps
-from .table import CosineTable, DDPMTable
+from .preserving import Preserving
+from .table import CosineTable, DDPMTable, Table
 
 __all__ = [
     "EDM",
@@ -21,10 +22,12 @@ __all__ = [
     "Karras",
     "Preconditioned",
     "Prediction",
+    "Preserving",
     "Quadratic",
     "RectifiedFlow",
     "Schedule",
     "SubVP",
+    "Table",
     "UniformLogSNR",
     "UniformTime",
     "target",

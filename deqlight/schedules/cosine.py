@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 
 from ..errors import InputError
 from .numbers import Number, at_most, atan, exp, expm1, inside, log1p, sin, sqrt
@@ -100,8 +99,9 @@ class Cosine(Preserving):
         """The time from which on it is the rate: where 2 dθ/dt tan θ reaches it."""
         return 1 - math.atan(2 * self._speed / self._fastest) / self._speed
 
-    @cached_property
+    @property
     def _clipped_total(self) -> float:
+        """B at that time."""
         return self.total(self._clipped_from)
 
 

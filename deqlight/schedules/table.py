@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from bisect import bisect_right
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -32,6 +31,17 @@ class Table(Preserving):
     """
 
     steps: int = 1000
+    _totals: tuple[float, ...] = field(init=False, repr=False, compare=False)
+    """B at each label."""
+    _rows: Tensor = field(init=False, repr=False, compare=False)
+    """The same, and how much it grows until the next label, `(2, steps)`, in float64."""
+
+    def __post_init__(self) -> None:
+        if self.steps < 2:
+            raise InputError(f"{type(self).__name__} got steps={self.steps}; it needs at least 2 labels to go between")
+        totals = np.cumsum(-np.log1p(-self.betas))
+        object.__setattr__(self, "_totals", tuple(totals.tolist()))
+        object.__setattr__(self, "_rows", torch.from_numpy(np.stack([totals, np.diff(totals, append=np.inf)])))
 
     @property
     @abstractmethod
@@ -59,14 +69,14 @@ class Table(Preserving):
 
     def when(self, total: Number) -> Number:
         """The straight line's inverse."""
-        total = inside(f"{type(self).__name__} got log(1 + rho²)", total, *self._span)
+        total = inside(f"{type(self).__name__} got log(1 + rho²)", total, self._totals[0], self._totals[-1])
         place, before, gap = self._part(self._found(total))
         return (place + (total - before) / gap + 1) / self.steps
 
     def _found(self, total: Number) -> Number:
         """The last label where B is not above this."""
         if isinstance(total, Tensor):
-            known = torch.from_numpy(self._totals).to(total)
+            known = self._rows[0].to(total)
             return torch.searchsorted(known, total.detach().contiguous(), right=True).to(total) - 1
         return float(bisect_right(self._totals, total) - 1)
 
@@ -75,23 +85,10 @@ class Table(Preserving):
         last = self.steps - 2
         if isinstance(label, Tensor):
             place = label.detach().nan_to_num(0.0).floor().clamp(0, last).long()
-            before, gap = (torch.from_numpy(row).to(label)[place] for row in (self._totals, self._gaps))
+            before, gap = self._rows.to(label)[:, place]
             return place.to(label), before, gap
         at = min(max(math.floor(label), 0), last)
-        return float(at), float(self._totals[at]), float(self._gaps[at])
-
-    @cached_property
-    def _totals(self) -> Array:
-        """B at each label, `(steps,)`."""
-        return np.cumsum(-np.log1p(-self.betas))
-
-    @cached_property
-    def _gaps(self) -> Array:
-        return np.diff(self._totals)
-
-    @property
-    def _span(self) -> tuple[float, float]:
-        return float(self._totals[0]), float(self._totals[-1])
+        return float(at), self._totals[at], self._totals[at + 1] - self._totals[at]
 
 
 @dataclass(frozen=True)
@@ -114,12 +111,12 @@ class DDPMTable(Table):
     beta_end: float = 0.02
 
     def __post_init__(self) -> None:
-        _check_steps("DDPMTable", self.steps)
         if not (0 < self.beta_start < 1 and 0 < self.beta_end < 1):
             raise InputError(
                 f"DDPMTable got beta_start={self.beta_start}, beta_end={self.beta_end}; both must lie between 0 and 1: "
                 "those published are 1e-4 and 0.02, for 1000 steps"
             )
+        super().__post_init__()
 
     @property
     def betas(self) -> Array:
@@ -147,8 +144,8 @@ class CosineTable(Table):
     clip: float = 0.999
 
     def __post_init__(self) -> None:
-        _check_steps("CosineTable", self.steps)
         check_cosine("CosineTable", self.s, self.clip, self.steps)
+        super().__post_init__()
 
     @property
     def betas(self) -> Array:
@@ -157,8 +154,3 @@ class CosineTable(Table):
         a, b = angles[:-1], angles[1:]
         share = np.sin(b - a) * np.sin(a + b) / np.cos(a) ** 2  # 1 − cos² b/cos² a, without the difference
         return np.asarray(np.minimum(share, self.clip))
-
-
-def _check_steps(name: str, steps: int) -> None:
-    if steps < 2:
-        raise InputError(f"{name} got steps={steps}; it needs at least 2 labels to go between")

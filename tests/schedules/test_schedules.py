@@ -240,3 +240,17 @@ def test_whole_numbers_are_refused():
 def test_constants_that_make_no_schedule_are_refused(make, told):
     with pytest.raises(InputError, match=told):
         make()
+
+
+@pytest.mark.parametrize("schedule", [VP(), SubVP(), VE(), Cosine(), DDPMTable(), RectifiedFlow()], **NAMES)
+def test_a_schedule_compiles_to_one_graph(schedule):
+    torch.compiler.reset()
+
+    def everything(t):
+        rho = schedule.rho(t)
+        known = schedule.alpha(t), schedule.sigma(t), schedule.lam(t), schedule.time(rho), schedule.scale(rho)
+        return torch.stack([*known, schedule.drift(t), schedule.diffusion(t), *schedule.slopes(t)])
+
+    t = torch.tensor([sum(schedule.ends) * share for share in (0.3, 0.5, 0.7)])
+    compiled = torch.compile(everything, fullgraph=True, backend="aot_eager")
+    assert torch.allclose(compiled(t), everything(t), rtol=SINGLE)
