@@ -35,11 +35,11 @@ class Grid(ABC):
         most, least = schedule.rho_ends
         inner = steps - 1 if self.to_zero else steps
         between = self.between(schedule, most, least, [i / inner for i in range(1, inner)])
-        times = [most, *between, *([least] if inner else []), *([0.0] if self.to_zero else [])]
-        for a, b in pairwise(times):
+        rho = [most, *between, *([least] if inner else []), *([0.0] if self.to_zero else [])]
+        for a, b in pairwise(rho):
             if not a > b:
                 raise InputError(f"{self} got steps={steps}; ρ = {a:g} and {b:g} are too close there: take fewer steps")
-        return times
+        return rho
 
     @abstractmethod
     def between(self, schedule: Schedule, most: float, least: float, shares: Sequence[float]) -> list[float]:
