@@ -76,7 +76,7 @@ class VE(Exploding):
     Raises:
         InputError: for noise that is not positive, finite and in order.
 
-    Reference: Song et al., arXiv 2011.13456, equation 31; constants from its appendix.
+    Reference: Song et al., arXiv 2011.13456, appendix C.
     """
 
     @property

@@ -30,7 +30,7 @@ class RectifiedFlow(Schedule):
         InputError: for a `sigma_min` outside of [0, 1), or a margin outside of (0, ½).
 
     Reference: Liu, Gong & Liu, Flow Straight and Fast, ICLR 2023, arXiv 2209.03003; Lipman et al., Flow Matching for
-    Generative Modeling, ICLR 2023, arXiv 2210.02747, equations 20 to 23, for `sigma_min`.
+    Generative Modeling, ICLR 2023, arXiv 2210.02747, for `sigma_min`.
     """
 
     sigma_min: float = 0.0

@@ -72,7 +72,7 @@ class VP(_Linear, Preserving):
         InputError: for rates that are not positive and in order, or above 80 in the mean; for a `t_min` outside of
             (0, 1).
 
-    Reference: Song et al., arXiv 2011.13456, equation 33; the limit of Ho, Jain & Abbeel, Denoising Diffusion
+    Reference: Song et al., arXiv 2011.13456, appendix C; the limit of Ho, Jain & Abbeel, Denoising Diffusion
     Probabilistic Models, NeurIPS 2020, arXiv 2006.11239.
 
     >>> VP().rho(1.0) > 150, VP().time(VP().rho(0.25))
@@ -93,7 +93,7 @@ class SubVP(_Linear, Decaying):
         InputError: for rates that are not positive and in order, or above 80 in the mean; for a `t_min` outside of
             (0, 1).
 
-    Reference: Song et al., arXiv 2011.13456, equations 28 and 29.
+    Reference: Song et al., arXiv 2011.13456, section 3.4 and appendix C.
     """
 
     def sigma(self, t: Number) -> Number:

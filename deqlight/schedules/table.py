@@ -104,7 +104,7 @@ class DDPMTable(Table):
         InputError: for less than two labels, and for β outside of (0, 1).
 
     Reference: Ho, Jain & Abbeel, Denoising Diffusion Probabilistic Models, NeurIPS 2020, arXiv 2006.11239, section 4;
-    times between labels as in Lu et al., DPM-Solver, NeurIPS 2022, arXiv 2206.00927, appendix D.
+    times between labels as in Lu et al., DPM-Solver, NeurIPS 2022, arXiv 2206.00927.
     """
 
     beta_start: float = 1e-4
