@@ -4,6 +4,7 @@ from .augment import Augmentation, Cutout, Flip, Mixup
 from .batches import Batch, Dataset, Loader, Order, Series, Start, Tensors, labelled
 from .cifar import CIFAR10, CIFAR100
 from .decoded import Images
+from .densities import Checkerboard, Density, EightGaussians, Moons, PinWheel, Rings, Smeared, Spirals
 from .dynamics import Oscillator, Reflection, oscillation
 from .images import Digits
 from .memory import InMemory
@@ -11,6 +12,7 @@ from .mnist import MNIST, FashionMNIST
 from .moons import TwoMoons
 from .patches import DigitsAgainstPatches
 from .photographs import Patches
+from .points import Points
 from .published import Published
 from .shift import RandomShift
 from .stl10 import STL10
@@ -23,23 +25,32 @@ __all__ = [
     "STL10",
     "Augmentation",
     "Batch",
+    "Checkerboard",
     "Cutout",
     "Dataset",
+    "Density",
     "Digits",
     "DigitsAgainstPatches",
+    "EightGaussians",
     "FashionMNIST",
     "Flip",
     "Images",
     "InMemory",
     "Loader",
     "Mixup",
+    "Moons",
     "Order",
     "Oscillator",
     "Patches",
+    "PinWheel",
+    "Points",
     "Published",
     "RandomShift",
     "Reflection",
+    "Rings",
     "Series",
+    "Smeared",
+    "Spirals",
     "Start",
     "Tensors",
     "TinyImageNet",
