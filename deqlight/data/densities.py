@@ -306,7 +306,7 @@ class PinWheel(Density):
 
     def _angle(self, x: Tensor, arm: Tensor | int) -> Tensor:
         """By how much points of an arm are turned, of their distance alone."""
-        return self.rate * torch.linalg.vector_norm(x, dim=1).exp() + 2 * math.pi / self.arms * arm
+        return self.rate * x.square().sum(1).sqrt().exp() + 2 * math.pi / self.arms * arm
 
 
 def _panels(panels: int) -> tuple[Tensor, Tensor]:
