@@ -4,7 +4,7 @@ from .augment import Augmentation, Cutout, Flip, Mixup
 from .batches import Batch, Dataset, Loader, Order, Series, Start, Tensors, labelled
 from .cifar import CIFAR10, CIFAR100
 from .decoded import Images
-from .densities import Checkerboard, Density, EightGaussians, Moons, PinWheel, Rings, Smeared, Spirals
+from .densities import Checkerboard, Density, PinWheel
 from .dynamics import Oscillator, Reflection, oscillation
 from .images import Digits
 from .memory import InMemory
@@ -15,6 +15,7 @@ from .photographs import Patches
 from .points import Points
 from .published import Published
 from .shift import RandomShift
+from .smeared import EightGaussians, Moons, Rings, Smeared, Spirals
 from .stl10 import STL10
 from .tiny_imagenet import TinyImageNet
 

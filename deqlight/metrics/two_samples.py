@@ -16,8 +16,8 @@ from ..types import Tensor
 
 __all__ = ["CHUNK", "Collected", "TwoSamples", "distances"]
 
-CHUNK = 1 << 22
-"""At most so many numbers are made at once of all pairs of samples: 32 MiB."""
+CHUNK = 1 << 20
+"""At most so many numbers are made at once of all pairs of samples: 8 MiB."""
 
 
 class TwoSamples(Metric, ABC):

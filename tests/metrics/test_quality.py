@@ -13,6 +13,7 @@ from torch import nn
 from deqlight.errors import InputError, ShapeError
 from deqlight.metrics import MMD, FrechetDistance, PrecisionRecall, SlicedWasserstein, frechet
 from deqlight.metrics.mmd import median_distance
+from deqlight.metrics.two_samples import distances
 
 ROUNDING = 1e-12
 SIGMAS = 5.0
@@ -219,6 +220,7 @@ def test_pieces_are_the_whole(kind, monkeypatch):
     for module in ("two_samples", "wasserstein"):
         monkeypatch.setattr(f"deqlight.metrics.{module}.CHUNK", 500)
     assert numbers(measured(kind(), x, y)) == pytest.approx(whole, rel=1e-12)
+    assert max(block.numel() for block in distances(x, y)) <= 500
 
 
 def test_reset_forgets(kind):
