@@ -25,7 +25,7 @@ class TwoSamples(Metric, ABC):
 
     Samples are compared as they are, each as a vector, or by features: what a network makes of them. A number belongs
     to its features, to the numbers of samples, and to the true samples it was measured against; none is comparable to a
-    number in a publication that has other ones. It is NaN where a sample is not finite.
+    number in a publication that has other ones. Where a sample is not finite, neither is the number.
 
     Args:
         features: a network from samples `(batch, *sample)` to `(batch, *features)`. A frozen copy of it is used, which

@@ -231,11 +231,12 @@ def test_reset_forgets(kind):
     assert numbers(measured(metric, x, y)) == numbers(measured(kind(), x, y))
 
 
-def test_a_sample_that_is_not_finite_makes_it_unknown(kind):
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_sample_that_is_not_finite_makes_the_number_so(kind, value):
     bad = normal(20)
-    bad[3, 1] = math.nan
+    bad[3, 1] = value
     for pair in ((bad, normal(20)), (normal(20), bad)):
-        assert all(math.isnan(value) for value in numbers(measured(kind(), *pair)))
+        assert not any(math.isfinite(found) for found in numbers(measured(kind(), *pair)))
 
 
 def test_a_run_in_sixteen_bits_keeps_the_sums():
