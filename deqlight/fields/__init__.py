@@ -2,13 +2,18 @@
 
 from .branches import Branches
 from .conv import Antisymmetric, Bottleneck, ConcatConv, PreActivation
+from .denoising import DenoisingMLP
 from .diffusion import AdditiveDiffusion, MatrixDiffusion, MultiplicativeDiffusion
+from .embedding import FourierFeatures as FourierFeatures  # these three are parts of fields, for configs
+from .embedding import SinusoidalFeatures as SinusoidalFeatures
+from .embedding import TimeEmbedding as TimeEmbedding
 from .linear import ChannelDecay, PeriodicDiffusion
 from .norm import GroupNorm2d as GroupNorm2d  # for configs; no field itself, so not in the list of fields
 from .poly import Poly
 from .second_order import SecondOrder
 from .skew import Skew
 from .symmetric import Symmetric
+from .unet import UNet
 from .vector import MLP
 
 __all__ = [
@@ -19,6 +24,7 @@ __all__ = [
     "Branches",
     "ChannelDecay",
     "ConcatConv",
+    "DenoisingMLP",
     "MatrixDiffusion",
     "MultiplicativeDiffusion",
     "PeriodicDiffusion",
@@ -27,4 +33,5 @@ __all__ = [
     "SecondOrder",
     "Skew",
     "Symmetric",
+    "UNet",
 ]
