@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -92,7 +94,10 @@ def _hidden(labels: Tensor, p: float) -> Tensor:
 
 
 # Draws are made on the host, by the key in force at the time: one node of a graph, run at each call, and never merged.
-_library = torch.library.Library("deqlight", "FRAGMENT")
-_library.define("hidden(Tensor labels, float p) -> Tensor", tags=(torch.Tag.nondeterministic_seeded,))
+_tags = [
+    torch.Tag.__members__.get(name) for name in ("nondeterministic_seeded", "cudagraph_unsafe")
+]  # the latter is new
+_library: Any = torch.library.Library("deqlight", "FRAGMENT")  # type: ignore[no-untyped-call]
+_library.define("hidden(Tensor labels, float p) -> Tensor", tags=[tag for tag in _tags if tag is not None])
 _library.impl("hidden", _hidden, "CompositeExplicitAutograd")
 torch.library.register_fake("deqlight::hidden", lambda labels, p: torch.empty_like(labels), lib=_library)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from ..errors import InputError, ShapeError
 from ..types import Tensor, Time
@@ -97,17 +98,17 @@ class TimeEmbedding(nn.Module):
     def __init__(self, channels: int, width: int, features: Features = SinusoidalFeatures) -> None:
         super().__init__()
         self.features = features(channels)
-        self.layers = nn.Sequential(nn.Linear(channels, width), nn.SiLU(), nn.Linear(width, width))
+        self.first, self.last = nn.Linear(channels, width), nn.Linear(width, width)
 
     def forward(self, t: Time) -> Tensor:
         """Vectors `(batch, width)` of labels `(batch,)` or `(batch, 1, …)`; `(1, width)` of a number or `()`."""
-        weight = self.layers[0].weight
+        weight = self.first.weight
         if not isinstance(t, Tensor):
             t = torch.full((1,), t, dtype=torch.promote_types(weight.dtype, torch.float32), device=weight.device)
         elif t.shape[1:].numel() != 1:
             raise ShapeError(f"TimeEmbedding got labels of shape {tuple(t.shape)}; it needs (batch,) or (batch, 1, …)")
         t = t.reshape(-1).to(torch.promote_types(t.dtype, torch.float32))
-        return self.layers(self.features(t).to(weight.dtype))  # type: ignore[no-any-return]  # a module's call is untyped
+        return self.last(F.silu(self.first(self.features(t).to(weight.dtype))))  # type: ignore[no-any-return]  # a module's call is untyped
 
 
 def _waves(phases: Tensor) -> Tensor:

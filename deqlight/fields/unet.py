@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import TypeAlias
 
 import torch
 from torch import nn
@@ -16,20 +15,17 @@ from ..types import Tensor, Time
 from .condition import Condition
 from .embedding import Features, SinusoidalFeatures
 from .norm import GroupNorm2d
-from .unet_parts import Shrink, UNetBlock, same_size
+from .unet_parts import UNetBlock, same_size, way_down, way_up
 from .zeroed import zeroed
 
 __all__ = ["UNet"]
-
-Level: TypeAlias = tuple[int, int, int]
-"""By how much the sides have shrunk, the channels of the features, the heads of the attention or 0."""
 
 
 class UNet(nn.Module):
     """The network of diffusion models on images: residual blocks down to small sizes and back, joined at each size.
 
     `field(t, y)` estimates noise, data or velocity, whatever it is trained for, where `t` is the label of the noise,
-    one for each sample or one for all. `field(t, y, labels)` is told the classes. Before training the result is exactly 0.
+    one for each sample or one for all. `field(t, y, labels)` is told the classes. Before training the result is 0.
 
     The noise label moves each block (scale and shift behind its norm). Sizes halve from level to level by strided
     convolutions, and grow back by nearest neighbours and a convolution. Each block on the way up sees, besides, what a
@@ -80,21 +76,25 @@ class UNet(nn.Module):
         features: Features = SinusoidalFeatures,
     ) -> None:
         super().__init__()
+        _check(width, dropout, {"channels": channels, "blocks": blocks, "groups": groups, "heads": heads})
+        if not multipliers or min(multipliers) < 1:
+            raise InputError(f"UNet got multipliers={list(multipliers)}; it needs at least one, each at least 1")
         sizes = [2**level for level in range(len(multipliers))]
-        _check(channels, width, multipliers, blocks, attention_at, sizes)
+        if not set(attention_at) <= set(sizes):
+            raise InputError(
+                f"UNet got attention_at={list(attention_at)}; its {len(sizes)} levels have 1/n of the sides, with n "
+                f"among {', '.join(map(str, sizes))}: say those n, no numbers of pixels"
+            )
         self.channels, self.factor = channels, sizes[-1]
         self.condition = Condition(width, 4 * width, classes, label_drop, features)
-        levels = [
-            (size, width * m, heads if size in attention_at else 0) for size, m in zip(sizes, multipliers, strict=True)
-        ]
+        wide = [width * multiplier for multiplier in multipliers]
+        levels = [(n, m, heads if n in attention_at else 0) for n, m in zip(sizes, wide, strict=True)]
         block = partial(UNetBlock, width=4 * width, groups=groups, dropout=dropout)
-        down, widths = _down(levels, width, blocks, block)
-        now = widths[-1]
-        self.entry, self.down = same_size(channels, width), down
-        self.middle = nn.ModuleList([block(now, now, heads=heads if attention_at else 0), block(now, now, heads=0)])
-        self.up = _up(levels, widths, blocks, block)
-        self.norm = GroupNorm2d(levels[0][1], groups)
-        self.exit = zeroed(same_size(levels[0][1], channels))
+        self.entry = same_size(channels, width)
+        self.down, widths = way_down(levels, width, blocks, block)
+        middle = [block(wide[-1], wide[-1], heads=n) for n in (heads if attention_at else 0, 0)]
+        self.middle, self.up = nn.ModuleList(middle), way_up(levels, widths, blocks, block)
+        self.norm, self.exit = GroupNorm2d(wide[0], groups), zeroed(same_size(wide[0], channels))
 
     def forward(self, t: Time, y: Tensor, labels: Tensor | None = None) -> Tensor:
         """The estimate, shaped as `y` `(batch, channels, height, width)`, in its dtype.
@@ -132,48 +132,11 @@ class UNet(nn.Module):
             )
 
 
-def _down(
-    levels: Sequence[Level], now: int, blocks: int, block: Callable[..., UNetBlock]
-) -> tuple[nn.ModuleList, list[int]]:
-    """The way down, and the channels of the features at its beginning and behind each of its modules."""
-    found, widths = nn.ModuleList(), [now]
-    for size, wide, heads in levels:
-        if size > 1:
-            found.append(Shrink(now))
-            widths.append(now)
-        for _ in range(blocks):
-            found.append(block(now, wide, heads=heads))
-            widths.append(now := wide)
-    return found, widths
-
-
-def _up(levels: Sequence[Level], widths: Sequence[int], blocks: int, block: Callable[..., UNetBlock]) -> nn.ModuleList:
-    """The way up: each block takes what the one before it made, and the last of what is left from the way down."""
-    found, now, left = nn.ModuleList(), widths[-1], list(widths)
-    for size, wide, heads in reversed(levels):
-        for n in range(blocks + 1):
-            found.append(block(now + left.pop(), wide, heads=heads, grow=n == blocks and size > 1))
-            now = wide
-    return found
-
-
-def _check(
-    channels: int,
-    width: int,
-    multipliers: Sequence[int],
-    blocks: int,
-    attention_at: Sequence[int],
-    sizes: Sequence[int],
-) -> None:
-    if min(channels, blocks, *multipliers, 1) < 1 or not multipliers:
-        raise InputError(
-            f"UNet got channels={channels}, multipliers={list(multipliers)}, blocks={blocks}; it needs at least "
-            "one level, and at least 1 of each"
-        )
+def _check(width: int, dropout: float, positive: dict[str, int]) -> None:
+    for what, value in positive.items():
+        if value < 1:
+            raise InputError(f"UNet got {what}={value}; it needs at least 1")
     if width < 4 or width % 2:
         raise InputError(f"UNet got width={width}; it needs an even number, at least 4")
-    if not set(attention_at) <= set(sizes):
-        raise InputError(
-            f"UNet got attention_at={list(attention_at)}; its {len(sizes)} levels have 1/n of the sides, with n among "
-            f"{', '.join(map(str, sizes))}: say those n, no numbers of pixels"
-        )
+    if not 0.0 <= dropout < 1.0:
+        raise InputError(f"UNet got dropout={dropout:g}, a probability; it must lie in [0, 1)")

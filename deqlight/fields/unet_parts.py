@@ -1,16 +1,22 @@
-"""Station: the vector field that is a U-Net, its parts: blocks that the noise label moves, attention, other sizes."""
+"""Station: the vector field that is a U-Net, its parts: blocks that the noise label moves, and the ways down and up."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 from torch import nn
 from torch.nn import functional as F
 
-from ..errors import InputError
 from ..types import Tensor
+from .attention import SelfAttention
 from .norm import GroupNorm2d
 from .zeroed import zeroed
 
-__all__ = ["Grow", "Residual", "SelfAttention", "Shrink", "UNetBlock", "same_size"]
+__all__ = ["Grow", "Residual", "Shrink", "UNetBlock", "same_size", "way_down", "way_up"]
+
+Level: TypeAlias = tuple[int, int, int]
+"""By how much the sides have shrunk, the channels of the features, the heads of the attention or 0."""
 
 
 class Residual(nn.Module):
@@ -36,38 +42,6 @@ class Residual(nn.Module):
         scale, shift = self.modulation(condition)[..., None, None].chunk(2, 1)
         y = self.norm2(self.conv1(F.silu(self.norm1(x)))) * (1.0 + scale) + shift
         return self.shortcut(x) + self.conv2(self.dropout(F.silu(y)))  # type: ignore[no-any-return]
-
-
-class SelfAttention(nn.Module):
-    """u + f(u), where each pixel takes a mean of all, weighed by how well it goes with them; f starts at zero.
-
-    It knows no places: where pixels change theirs, so does the result.
-
-    Args:
-        channels: channels of the features.
-        heads: how many means a pixel takes, each of some of the channels.
-        groups: the largest number of groups of the norm.
-
-    Raises:
-        InputError: where the heads do not divide the channels.
-
-    Reference: Vaswani et al., Attention Is All You Need, NeurIPS 2017 (arXiv 1706.03762).
-    """
-
-    def __init__(self, channels: int, heads: int, groups: int) -> None:
-        super().__init__()
-        if heads < 1 or channels % heads:
-            raise InputError(f"attention got channels={channels} and heads={heads}; heads must divide the channels")
-        self.heads, self.norm = heads, GroupNorm2d(channels, groups)
-        self.project, self.out = nn.Linear(channels, 3 * channels), zeroed(nn.Linear(channels, channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Features shaped as `x` `(batch, channels, height, width)`."""
-        pixels = self.norm(x).flatten(2).transpose(1, 2)  # (batch, pixels, channels)
-        parts = self.project(pixels).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        query, key, value = parts.unbind(0)  # (batch, heads, pixels, channels / heads)
-        found = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
-        return x + self.out(found).transpose(1, 2).reshape(x.shape)  # type: ignore[no-any-return]
 
 
 class UNetBlock(nn.Module):
@@ -123,3 +97,30 @@ class Grow(nn.Module):
 def same_size(in_channels: int, channels: int) -> nn.Conv2d:
     """A 3×3 convolution with a bias, which keeps the size, started as torch does."""
     return nn.Conv2d(in_channels, channels, 3, padding=1)
+
+
+def way_down(
+    levels: Sequence[Level], now: int, blocks: int, block: Callable[..., UNetBlock]
+) -> tuple[nn.ModuleList, list[int]]:
+    """The way down, and the channels of the features at its beginning and behind each of its modules."""
+    found, widths = nn.ModuleList(), [now]
+    for size, wide, heads in levels:
+        if size > 1:
+            found.append(Shrink(now))
+            widths.append(now)
+        for _ in range(blocks):
+            found.append(block(now, wide, heads=heads))
+            widths.append(now := wide)
+    return found, widths
+
+
+def way_up(
+    levels: Sequence[Level], widths: Sequence[int], blocks: int, block: Callable[..., UNetBlock]
+) -> nn.ModuleList:
+    """The way up: each block takes what the one before it made, and the last of what is left from the way down."""
+    found, now, left = nn.ModuleList(), widths[-1], list(widths)
+    for size, wide, heads in reversed(levels):
+        for n in range(blocks + 1):
+            found.append(block(now + left.pop(), wide, heads=heads, grow=n == blocks and size > 1))
+            now = wide
+    return found
