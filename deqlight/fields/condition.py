@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ..brownian import next_stream
 from ..errors import InputError, ShapeError
 from ..types import Tensor, Time
 from .embedding import Features, TimeEmbedding
+from .hidden import NO_CLASS, hidden
 
-__all__ = ["NO_CLASS", "Condition"]
-
-NO_CLASS = -1
-"""The label of a sample whose class is not told: the null class of classifier-free guidance."""
+__all__ = ["Condition"]
 
 
 class Condition(nn.Module):
@@ -69,7 +64,7 @@ class Condition(nn.Module):
         else:
             labels = _checked(labels, batch, self.classes)
             if self.training and self.label_drop:
-                labels = torch.ops.deqlight.hidden(labels, self.label_drop)
+                labels = hidden(labels, self.label_drop)
         return torch.where((labels >= 0)[:, None], self.table(labels.clamp(min=0)), 0.0)
 
 
@@ -85,19 +80,3 @@ def _checked(labels: Tensor, batch: int, classes: int) -> Tensor:
             f"a denoiser of {classes} classes got the label {int(labels.max())}; {NO_CLASS} is for no class"
         )
     return labels.long()
-
-
-def _hidden(labels: Tensor, p: float) -> Tensor:
-    """The labels, each replaced by the null class with probability p, by the next stream of the key in force."""
-    numbers = next_stream().uniform(1, labels.new_empty(labels.shape, dtype=torch.float32))[:, 0]
-    return labels.masked_fill(numbers < p, NO_CLASS)
-
-
-# Draws are made on the host, by the key in force at the time: one node of a graph, run at each call, and never merged.
-_tags = [
-    torch.Tag.__members__.get(name) for name in ("nondeterministic_seeded", "cudagraph_unsafe")
-]  # the latter is new
-_library: Any = torch.library.Library("deqlight", "FRAGMENT")  # type: ignore[no-untyped-call]
-_library.define("hidden(Tensor labels, float p) -> Tensor", tags=[tag for tag in _tags if tag is not None])
-_library.impl("hidden", _hidden, "CompositeExplicitAutograd")
-torch.library.register_fake("deqlight::hidden", lambda labels, p: torch.empty_like(labels), lib=_library)

@@ -164,7 +164,8 @@ def count(channels, width, multipliers, blocks, attention_at, classes=0):
 
 
 @pytest.mark.parametrize(
-    "options", [(1, 8, (1,), 1, ()), (3, 8, (1, 2, 2), 2, (4,)), (2, 12, (2, 1, 3, 1), 1, (1, 8)), (1, 8, (1, 2), 3, (2,))]
+    "options",
+    [(1, 8, (1,), 1, ()), (3, 8, (1, 2, 2), 2, (4,)), (2, 12, (2, 1, 3, 1), 1, (1, 8)), (1, 8, (1, 2), 3, (2,))],
 )
 def test_parameters_are_as_many_as_described(options):
     assert sum(p.numel() for p in UNet(*options).parameters()) == count(*options)
