@@ -6,6 +6,7 @@ import pickle
 
 import pytest
 import torch
+from jsonargparse import ArgumentParser
 from sklearn.datasets import load_digits
 from torch import nn
 from torch._dynamo.utils import counters
@@ -13,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from deqlight import ODETerm, solve
 from deqlight.brownian import Key, keyed
+from deqlight.cli.start import import_choices
 from deqlight.controllers import PID
 from deqlight.errors import InputError, ShapeError
 from deqlight.fields import DenoisingMLP, FourierFeatures, UNet
@@ -210,6 +212,18 @@ def test_copies_of_a_perceptron_are_the_same():
         assert torch.equal(other(t, y, labels), net(t, y, labels))
 
 
+@pytest.mark.parametrize("name", list(KINDS))
+def test_configs_reach_it_by_its_short_name(name):
+    import_choices()
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(nn.Module, "net")
+    features = {"class_path": "FourierFeatures", "init_args": {"scale": 2.0}}
+    options = {"channels": 3, "classes": 5, "label_drop": 0.1, "features": features}
+    net = parser.instantiate(parser.parse_object({"net": {"class_path": name, "init_args": options}})).net
+    assert type(net) is type(KINDS[name][0]()) and net.condition.classes == 5
+    assert isinstance(net.condition.time.features, FourierFeatures)
+
+
 def test_what_cannot_be_is_refused():
     for options in (
         {"channels": 0},
@@ -225,4 +239,3 @@ def test_what_cannot_be_is_refused():
             net(0.0, state)
     with pytest.raises(ShapeError, match="3 noise labels for 4 samples"):
         net(torch.rand(3), y)
-    assert isinstance(net, nn.Module)
