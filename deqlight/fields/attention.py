@@ -16,7 +16,9 @@ __all__ = ["SelfAttention"]
 class SelfAttention(nn.Module):
     """u + f(u), where each pixel takes a mean of all, weighed by how well it goes with them; f starts at zero.
 
-    It knows no places: where pixels change theirs, so does the result.
+    It knows no places: where pixels change theirs, so does the result. Torch's fast attention has first derivatives
+    alone, backward; for second and forward ones, as of divergences in training, call it under
+    `torch.nn.attention.sdpa_kernel(SDPBackend.MATH)`.
 
     Args:
         channels: channels of the features.

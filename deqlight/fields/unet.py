@@ -29,12 +29,13 @@ class UNet(nn.Module):
 
     The noise label moves each block (scale and shift behind its norm). Sizes halve from level to level by strided
     convolutions, and grow back by nearest neighbours and a convolution. Each block on the way up sees, besides, what a
-    block on the way down made. No place knows where it is, but for the edges, where convolutions see zeros.
+    block on the way down made. No place knows where it is, but for the edges, where convolutions see zeros. Where
+    pixels attend, second derivatives need torch's plain attention: `sdpa_kernel(SDPBackend.MATH)`.
 
     Classes: −1, or no labels at all, is the null class, which adds nothing to the condition: there the network is the
     unconditional one with the same other weights. In training each sample's class is hidden with the probability
-    `label_drop`, a function of (seed, step, sample), as all noise here. So one network knows both that
-    guidance needs; sample in evaluation, where nothing is hidden or left out.
+    `label_drop`, a function of (seed, step, sample), as all noise here: one network learns both that guidance
+    needs. Sample in evaluation, where nothing is hidden or left out.
 
     Args:
         channels: channels of the images.

@@ -69,9 +69,16 @@ def test_no_process_waits_for_a_parameter_that_is_not_used(kind, options, told, 
         torch.distributed.destroy_process_group()
 
 
-@pytest.mark.parametrize("options", CLASSES.values(), ids=list(CLASSES))
-def test_it_is_one_graph_with_the_same_draws(kind, options):
-    make, shape = kind
+GRAPHS = [
+    pytest.param(kind, told, marks=[pytest.mark.slow] if kind == "UNet" and told != "hidden" else [])
+    for kind in KINDS
+    for told in CLASSES
+]
+
+
+@pytest.mark.parametrize(("kind", "told"), GRAPHS)
+def test_it_is_one_graph_with_the_same_draws(kind, told):
+    (make, shape), options = KINDS[kind], CLASSES[told]
     net, (t, y, labels) = stirred(make(**options)), batch(shape, 16)
     labels = labels if options else None
     torch.compiler.reset()

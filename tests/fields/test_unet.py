@@ -6,6 +6,7 @@ import pickle
 import pytest
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from deqlight.errors import InputError, ShapeError
 from deqlight.fields import FourierFeatures, UNet
@@ -84,6 +85,13 @@ def test_attention_is_a_mean_of_all_pixels(double):
                 found[sample, pixel, own] = (weights / weights.sum()) @ value[:, own]
     wanted = (found @ layer.out.weight.T + layer.out.bias).reshape(2, 3, 2, 6).permute(0, 3, 1, 2)
     assert torch.allclose(layer(x), x + wanted, atol=ROUNDING)
+
+
+def test_plain_attention_has_second_derivatives(double):
+    layer, x = stirred(SelfAttention(4, 2, 2)), torch.randn(1, 4, 2, 2, requires_grad=True)
+    with sdpa_kernel(SDPBackend.MATH):
+        assert torch.autograd.gradgradcheck(layer, (x,))
+        assert torch.autograd.gradcheck(layer, (x,), check_forward_ad=True)
 
 
 def on_a_torus(net):
