@@ -40,6 +40,7 @@ def row(solver: Solver) -> str:
             ("reversible", info.reversible),
             ("symplectic", info.symplectic),
             ("equal steps", info.uniform_steps),
+            ("steps that change gradually", info.smooth_steps),
             (f"{info.steps} steps", info.steps > 1),
         )
         if holds

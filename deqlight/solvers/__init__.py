@@ -4,7 +4,11 @@ from .adams import AB1, AB3, AB4, ABM2, ABM3, ABM4
 from .base import Inner, ReversibleSolver, Solver, SolverInfo, Step
 from .bdf import BDF2
 from .collocation import Collocation, GaussLegendre4, GaussLegendre6, ImplicitEuler, ImplicitMidpoint, RadauIIA5
+from .deis import DEIS, PNDM
+from .denoising import DDIM, DenoisingSolver, EDMHeun
 from .dormand_prince import Dopri5, Dopri8
+from .dpm import DPMpp2S, DPMSolver2, DPMSolver3
+from .dpmpp import DPMpp2M, DPMpp3M
 from .embedded import Bosh3, Tsit5
 from .esdirk import ESDIRK, Kvaerno3, Kvaerno5, Theta, Trapezoid
 from .explicit import RK4, RK38, SSPRK3, Euler, ExplicitRungeKutta, Heun, Midpoint, Ralston
@@ -23,6 +27,7 @@ from .stabilised import RKC
 from .stratonovich import EulerHeun, LogODE
 from .symplectic import Ruth3, SymplecticEuler, Verlet, Yoshida4
 from .tableau import Tableau
+from .unipc import UniPC
 from .weak import Platen
 from .wrappers import StepDoubling
 
@@ -35,10 +40,13 @@ __all__ = [
     "ABM3",
     "ABM4",
     "BDF2",
+    "DDIM",
+    "DEIS",
     "ESDIRK",
     "ETD1",
     "ETD2",
     "ETDRK4",
+    "PNDM",
     "RK4",
     "RK38",
     "RKC",
@@ -47,8 +55,15 @@ __all__ = [
     "AsynchronousLeapfrog",
     "Bosh3",
     "Collocation",
+    "DPMSolver2",
+    "DPMSolver3",
+    "DPMpp2M",
+    "DPMpp2S",
+    "DPMpp3M",
+    "DenoisingSolver",
     "Dopri5",
     "Dopri8",
+    "EDMHeun",
     "Euler",
     "EulerHeun",
     "ExplicitRungeKutta",
@@ -90,6 +105,7 @@ __all__ = [
     "Theta",
     "Trapezoid",
     "Tsit5",
+    "UniPC",
     "Verlet",
     "Yoshida4",
 ]

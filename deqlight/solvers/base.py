@@ -91,6 +91,8 @@ class SolverInfo:
     """Preserves the symplectic form on Hamiltonian problems."""
     uniform_steps: bool = False
     """All steps of a solve must have one length."""
+    smooth_steps: bool = False
+    """Orders are those on grids whose steps change gradually in length: the weights are those of equal steps."""
     calculus: Calculus | None = None
     """For stochastic terms, whose equation it solves: in Itô's or in Stratonovich's sense; None integrates none."""
     strong_order: Mapping[Noise, float] = field(default_factory=dict, hash=False)

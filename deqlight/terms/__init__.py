@@ -4,6 +4,7 @@ from ..states import axpy, combine, like
 from .base import Term
 from .compound import Compound
 from .converted import Converted
+from .denoising import Denoising
 from .diffused import Diffused
 from .flows import DiagonalFlow, LinearFlow, MatrixFlow
 from .layered import Layered
@@ -17,6 +18,7 @@ from .stochastic import Drive, Slope, Stochastic
 __all__ = [
     "Compound",
     "Converted",
+    "Denoising",
     "DiagonalFlow",
     "Diffused",
     "Drive",

@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 
 from ..solvers import Solver
-from ..terms import ODETerm, Stochastic, Term
+from ..terms import Denoising, ODETerm, Stochastic, Term
 from .finding import EXACT, Finding, Measurement, close, gap
 from .order import dense_gap, dense_order, error_order, error_ratio, layer_order, observed_order, stiff_order
 from .probes import circling
@@ -153,8 +153,11 @@ def _is(claimed: float, measured: float, within: float) -> bool:
 
 
 def _runs_backward(solver: Solver) -> bool:
-    """Whether it makes sense backwards: Itô's equations do not."""
-    return not (Stochastic in solver.info.terms and solver.info.calculus == "ito")
+    """Whether it makes sense backwards: Itô's equations do not, nor samplers that start at much noise at low order."""
+    info = solver.info
+    if Denoising in info.terms:
+        return info.steps == 1
+    return not (Stochastic in info.terms and info.calculus == "ito")
 
 
 ACCURACY = (

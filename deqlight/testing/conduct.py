@@ -6,7 +6,7 @@ import copy
 import pickle
 
 from ..solvers import Solver
-from ..terms import Term
+from ..terms import Denoising, Term
 from .finding import EXACT, Finding, Measurement, gap
 from .kinds import changed_kinds
 from .manners import batch_gap, clock_gap, copy_gap, measured_batch_gap, memory_gap, nan_failure, sharing_gap
@@ -59,12 +59,21 @@ def _kinds(solver: Solver) -> Finding:
     return Finding("kept", changed[0] if changed else "kept", not changed, KINDS)
 
 
+def _shares_no_clock(solver: Solver) -> bool:
+    """Whether samples may have times of their own: of noise, a batch shares the levels."""
+    return Denoising not in solver.info.terms
+
+
+def _has_clocks(solver: Solver) -> bool:
+    return _shares_no_clock(solver) and not solver.info.uniform_steps
+
+
 CONDUCT = (
     Measurement("terms", lambda s: Term in s.info.terms and s.info.derivative == 1, gap(term_gap, EXACT, TERMS)),
     Measurement("samples", lambda s: True, gap(batch_gap, EXACT, SAMPLES)),
     Measurement("samples, PID", _has_a_pace, gap(measured_batch_gap, EXACT, SAMPLES)),
-    Measurement("clocks", lambda s: True, gap(clock_gap, EXACT, CLOCKS)),
-    Measurement("memory", lambda s: not s.info.uniform_steps, gap(memory_gap, EXACT, MEMORY)),
+    Measurement("clocks", _shares_no_clock, gap(clock_gap, EXACT, CLOCKS)),
+    Measurement("memory", _has_clocks, gap(memory_gap, EXACT, MEMORY)),
     Measurement("shared", lambda s: True, _shared),
     Measurement("copies", lambda s: True, _copies),
     Measurement("NaN", lambda s: True, _nan),

@@ -11,7 +11,7 @@ from ..saveat import SaveAt
 from ..solvers import Solver
 from ..solving import solve
 from ..states import each, leaves
-from ..terms import DiagonalFlow, ODETerm, Partitioned, Semilinear, Split, Stochastic, Term
+from ..terms import Denoising, DiagonalFlow, ODETerm, Partitioned, Semilinear, Split, Stochastic, Term
 from ..types import State, Time
 from .equations import quiet
 from .problems import by_kind
@@ -19,7 +19,7 @@ from .trial import converted, stepped
 
 __all__ = ["changed_kinds"]
 
-GRID = (0.0, 0.25, 0.5)
+GRID = (1.0, 1.25, 1.5)
 
 SHAPES = ((), (3,), (2, 3, 4, 5), (0, 2))
 """A number without a batch, a batch of numbers, of images, and an empty one of pairs."""
@@ -87,4 +87,5 @@ TERMS: Mapping[type, Term] = {
     Partitioned: Partitioned(lambda t, p: p, _decay),
     Split: Split(_decay, _decay),
     Semilinear: Semilinear(DiagonalFlow(torch.tensor(-1.0)), _decay),
+    Denoising: Denoising(_decay),
 }

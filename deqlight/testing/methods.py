@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..gradients import Reversible
 from ..solvers import ReversibleSolver, Solver
+from ..terms import Denoising
 from .cost import counted_evaluations, counted_iterations, counted_over_layers, unconverged_error
 from .finding import EXACT, Finding, Measurement, below, gap
 from .slopes import difference_gap, gradient_gap
@@ -103,9 +104,13 @@ def _reversible_gradient(solver: Solver) -> Finding:
     return below(GRADIENT_WITHIN, gradient_gap(solver, Reversible()), REVERSIBLE)
 
 
+def _has_layers(solver: Solver) -> bool:
+    return solver.info.nfe_step is not None and Denoising not in solver.info.terms
+
+
 METHODS = (
     Measurement("evaluations", lambda s: s.info.nfe_step is not None, _evaluations),
-    Measurement("evaluations, layers", lambda s: s.info.nfe_step is not None, _evaluations_layers),
+    Measurement("evaluations, layers", _has_layers, _evaluations_layers),
     Measurement("iterations", lambda s: s.info.nfe_step is None, _iterations),
     Measurement(
         "converged",

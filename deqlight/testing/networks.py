@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import cast
 
 import torch
 from torch import nn
 
 from ..solvers import SolverInfo
-from ..terms import DiagonalFlow, Layered, ODETerm, Partitioned, Semilinear, Split, Stochastic, Term
+from ..terms import Denoising, DiagonalFlow, Layered, ODETerm, Partitioned, Semilinear, Split, Stochastic, Term
 from ..types import State, Tensor
 from .equations import quiet
 from .problems import by_kind
 
-__all__ = ["network"]
+__all__ = ["edges", "network"]
 
 WIDTH = 4
 
@@ -28,6 +29,12 @@ def network(info: SolverInfo, layers: int) -> tuple[Term, State]:
     if Stochastic in info.terms:
         return quiet(term, info, y0), y0
     return term, (y0, y0.flip(1).clone()) if isinstance(term, Partitioned) else y0
+
+
+def edges(info: SolverInfo, layers: int) -> list[float]:
+    """The times of the ends of layers; levels of noise, which cannot begin at 0, are one more."""
+    first = 1 if Denoising in info.terms else 0
+    return [float(n + first) for n in range(layers + 1)]
 
 
 class _Layer(nn.Module):
@@ -65,4 +72,5 @@ STACKS: Mapping[type, Callable[[Layered, Layered], Term]] = {
     Partitioned: Partitioned,
     Split: Split,
     Semilinear: _semilinear,
+    Denoising: lambda one, other: Denoising(cast(ODETerm, one.layers[0]).field),  # which has no layers
 }

@@ -13,11 +13,12 @@ from ..errors import SolverFailure
 from ..interpolation import horner
 from ..solvers import Solver, SolverInfo, Step
 from ..states import as_float, each
+from ..terms import Denoising
 from ..types import State, Time
 from .probes import bent
 from .problems import Problem, problem_for
 from .stiff import prothero_robinson
-from .trial import distance, even_grid, limit_slope, run, stepped, uneven_grid
+from .trial import distance, even_grid, gradual_grid, limit_slope, run, stepped, uneven_grid
 
 __all__ = ["dense_gap", "dense_order", "error_order", "error_ratio", "layer_order", "observed_order", "stiff_order"]
 
@@ -37,6 +38,9 @@ FEW_STEPS = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96)
 
 PAIRS = (2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 """Even ones: half in each of two layers, or of two lengths by turns."""
+
+NOISE_LEVELS = (128, 160, 192, 224, 256, 320)
+"""The same for samplers: from much noise to little is a long way, and what they start with must not show."""
 
 STIFF_STEPS = (8, 12, 16, 24, 32, 48)
 """The same for stiff problems. Even: where R(∞) = −1, the errors of neighbouring steps cancel by turns."""
@@ -67,13 +71,14 @@ def observed_order(
     Args:
         solver: the solver.
         backward: integrate from the end to the start.
-        uneven: take steps of 2/3 and 4/3 of the mean length by turns.
+        uneven: take steps of 2/3 and 4/3 of the mean length by turns, or such as grow gradually, if it claims no more.
         problem: the problem; None for that of the solver's kind of term.
     """
-    chosen, grid = problem or problem_for(solver.info), uneven_grid if uneven else even_grid
+    chosen, other = problem or problem_for(solver.info), gradual_grid if solver.info.smooth_steps else uneven_grid
+    grid = other if uneven else even_grid
     error = partial(_final_error, solver, chosen, grid, backward)
     search = _search(solver.info, fine=not (backward or uneven))
-    return _rate(error, replace(search, counts=PAIRS) if uneven else search)
+    return _rate(error, replace(search, counts=PAIRS) if uneven and not chosen.geometric else search)
 
 
 def stiff_order(solver: Solver) -> float:
@@ -130,6 +135,8 @@ class _Search:
 
 def _search(info: SolverInfo, fine: bool = False) -> _Search:
     high = info.order >= HIGH_ORDER
+    if Denoising in info.terms:
+        return _Search(NOISE_LEVELS, NOISE_LEVELS[-1], ROUNDING)
     if info.nfe_step is None:
         return _Search(FEW_STEPS, FEW_HIGH if high else FEW, ITERATED)
     return _Search(STEPS, FINE if fine else HIGH if high else LOW, ROUNDING)

@@ -7,7 +7,7 @@ on time at every stage, so that a stage evaluated at the wrong time shows as a l
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar, cast
 
@@ -15,10 +15,12 @@ import torch
 
 from ..errors import InputError
 from ..solvers import SolverInfo
-from ..states import each, leaves
-from ..terms import DiagonalFlow, ODETerm, Partitioned, Semilinear, Split, Stochastic, Term
+from ..states import leaves
+from ..terms import Denoising, DiagonalFlow, ODETerm, Partitioned, Semilinear, Split, Stochastic, Term
 from ..types import State, Tensor, Time
 from .equations import quiet
+from .problem import Problem
+from .quantiles import probability_flow
 
 __all__ = [
     "Forced",
@@ -44,30 +46,6 @@ V = TypeVar("V")
 
 Curve = Callable[[Tensor], Tensor]
 """A function of time: `(1 or batch, 1)` to `(1 or batch, n)`."""
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A term, the time it is integrated over, and its solution as a function of time `t -> state`."""
-
-    term: Term
-    t0: float
-    t1: float
-    exact: Callable[[float], State]
-
-    @property
-    def y0(self) -> State:
-        """The state at `t0`."""
-        return self.exact(self.t0)
-
-    def rows(self, index: Sequence[int]) -> Problem:
-        """The problem of some samples alone."""
-        places = torch.tensor(index)
-        return replace(
-            self,
-            term=self.term.rows(places),
-            exact=lambda t: each(lambda leaf: leaf[places], self.exact(t)),
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,6 +124,7 @@ SMOOTH: Mapping[type, Callable[[torch.dtype, float, float], Problem]] = {
     Partitioned: partitioned,
     Split: split,
     Semilinear: semilinear,
+    Denoising: probability_flow,
 }
 
 

@@ -12,7 +12,7 @@ from ..solving import solve
 from ..states import leaves, tree_map
 from ..terms import Term
 from ..types import State, Tensor
-from .networks import network
+from .networks import edges, network
 
 __all__ = ["difference_gap", "gradient_gap", "nudged_gap"]
 
@@ -60,7 +60,7 @@ def _watched(solver: Solver, layers: int) -> tuple[Term, State]:
 
 
 def _loss(solver: Solver, term: Term, y0: State, layers: int, gradient: Gradient = Direct()) -> Tensor:  # noqa: B008
-    solution = solve(term, y0, [float(n) for n in range(layers + 1)], solver=solver, gradient=gradient)
+    solution = solve(term, y0, edges(solver.info, layers), solver=solver, gradient=gradient)
     return torch.stack([leaf.square().sum() for leaf in leaves(solution.ys)]).sum()
 
 

@@ -24,6 +24,7 @@ __all__ = [
     "converted",
     "distance",
     "even_grid",
+    "gradual_grid",
     "limit_slope",
     "mean_slope",
     "run",
@@ -39,14 +40,19 @@ def converted(solver: Solver, dtype: torch.dtype) -> Solver:
 
 def even_grid(problem: Problem, steps: int) -> list[float]:
     """The times of so many equal steps."""
-    return [problem.t0 + (problem.t1 - problem.t0) * (n / steps) for n in range(steps)] + [problem.t1]
+    return [problem.at(n / steps) for n in range(steps)] + [problem.t1]
 
 
 def uneven_grid(problem: Problem, steps: int) -> list[float]:
     """The times of so many steps, by turns 2/3 and 4/3 of the mean length."""
     widths = [2.0 / 3.0 if n % 2 == 0 else 4.0 / 3.0 for n in range(steps)]
     ends = [sum(widths[:n]) / sum(widths) for n in range(steps)]
-    return [problem.t0 + (problem.t1 - problem.t0) * end for end in ends] + [problem.t1]
+    return [problem.at(end) for end in ends] + [problem.t1]
+
+
+def gradual_grid(problem: Problem, steps: int) -> list[float]:
+    """The times of so many steps that grow gradually, the last to three times the first."""
+    return [problem.at((n / steps + (n / steps) ** 2) / 2) for n in range(steps)] + [problem.t1]
 
 
 @torch.no_grad()
