@@ -51,7 +51,7 @@ def spacing(values):
         (Karras(), lambda schedule, rho: rho ** (1 / 7)),
         (Karras(power=1.5), lambda schedule, rho: rho ** (1 / 1.5)),
     ],
-    ids=repr,
+    ids=["time", "its root", "log-SNR", "Karras", "another power"],
 )
 def test_steps_are_equal_in_the_variable_that_a_grid_is_named_after(grid, straight, schedule):
     equal, gaps = spacing([straight(schedule, rho) for rho in grid.times(schedule, 37)])
