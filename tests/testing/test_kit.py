@@ -383,6 +383,7 @@ def test_every_claim_of_info_is_measured():
         "reversible": "undone",
         "symplectic": "symplectic",
         "uniform_steps": "order, uneven steps",
+        "smooth_steps": "order, uneven steps",
         "terms": "terms",
         "calculus": "calculus",
         "strong_order": "strong order, general",
