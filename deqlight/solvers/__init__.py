@@ -4,8 +4,9 @@ from .adams import AB1, AB3, AB4, ABM2, ABM3, ABM4
 from .base import Inner, ReversibleSolver, Solver, SolverInfo, Step
 from .bdf import BDF2
 from .collocation import Collocation, GaussLegendre4, GaussLegendre6, ImplicitEuler, ImplicitMidpoint, RadauIIA5
+from .ddim import DDIM, EDMHeun
 from .deis import DEIS, PNDM
-from .denoising import DDIM, DenoisingSolver, EDMHeun
+from .denoising import DenoisingSolver
 from .dormand_prince import Dopri5, Dopri8
 from .dpm import DPMpp2S, DPMSolver2, DPMSolver3
 from .dpmpp import DPMpp2M, DPMpp3M

@@ -124,7 +124,7 @@ class PNDM(DenoisingSolver):
 
     def _warm(self, term: Denoising, rho0: float, rho1: float, y0: State, now: State) -> State:
         """The noise of a pseudo-Runge–Kutta step, by stages in the middle of the schedule's time and at the end."""
-        middle = term.noise(0.5 * (term.time(rho0) + term.time(rho1)))
+        middle = term.level(0.5 * (term.time(rho0) + term.time(rho1)))
         second = term.vf(middle, axpy(middle - rho0, now, y0))
         third = term.vf(middle, axpy(middle - rho0, second, y0))
         fourth = term.vf(rho1, axpy(rho1 - rho0, third, y0))

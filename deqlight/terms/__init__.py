@@ -4,13 +4,14 @@ from ..states import axpy, combine, like
 from .base import Term
 from .compound import Compound
 from .converted import Converted
-from .denoising import Denoising
+from .denoising import Denoising, Noised
 from .diffused import Diffused
 from .flows import DiagonalFlow, LinearFlow, MatrixFlow
 from .layered import Layered
 from .ode import ODETerm
 from .partitioned import Partitioned
 from .perturbed import Perturbed
+from .reverse import ReverseSDE
 from .sde import SDETerm
 from .split import Semilinear, Split
 from .stochastic import Drive, Slope, Stochastic
@@ -25,9 +26,11 @@ __all__ = [
     "Layered",
     "LinearFlow",
     "MatrixFlow",
+    "Noised",
     "ODETerm",
     "Partitioned",
     "Perturbed",
+    "ReverseSDE",
     "SDETerm",
     "Semilinear",
     "Slope",

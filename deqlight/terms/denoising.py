@@ -4,17 +4,54 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from torch import nn
 
+from ..brownian import Grid
 from ..schedules import Schedule
-from ..types import FieldFn, Tensor
+from ..types import FieldFn, State, Tensor, Time
+from .base import Term
 from .ode import ODETerm
 
-__all__ = ["Denoising"]
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["Denoising", "Noised"]
+
+NEAR = 1e-9
+"""By how much, relatively, a level of noise may miss one of the grid's and be meant for it."""
 
 
-class Denoising(ODETerm):
+class Noised(Term):
+    """What the two equations of generation share: a field that estimates noise, a schedule, and the levels ahead."""
+
+    schedule: Schedule | None
+    levels: tuple[float, ...] = ()
+    """ρ at the ends of all steps, increasing; empty where the solve chooses its steps."""
+
+    def eps(self, rho: Time, y: State) -> State:
+        """The estimated noise in `y` at the level `rho`, shaped as `y`: one evaluation of the field."""
+        raise NotImplementedError
+
+    def time(self, rho: float) -> float:
+        """The schedule's time at this noise, or log ρ."""
+        return math.log(rho) if self.schedule is None else self.schedule.time(rho)
+
+    def level(self, time: float) -> float:
+        """ρ at this time: the inverse of `time`."""
+        return math.exp(time) if self.schedule is None else self.schedule.rho(time)
+
+    def left(self, rho: float) -> int | None:
+        """How many steps are left below this level; None where that is not known: the solve chooses its steps."""
+        return sum(level < rho * (1 - NEAR) for level in self.levels) if self.levels else None
+
+    def informed(self, grid: Grid) -> Self:
+        """The term that knows the levels of a solve, where they are fixed."""
+        return self._replace(levels=tuple(sorted(grid.times))) if grid.fixed else self
+
+
+class Denoising(Noised, ODETerm):
     """dy/dρ = ε(ρ, y): the probability flow of x = α (x₀ + ρ ε), with y = x/α and ρ = σ/α falling from noise to data.
 
     All schedules are one in these variables (α = 1), so that samplers know y, ρ and the log-SNR λ = −log ρ alone. The
@@ -41,10 +78,10 @@ class Denoising(ODETerm):
         super().__init__(field, context)
         self.schedule = schedule
 
-    def time(self, rho: float) -> float:
-        """The schedule's time at this noise, or log ρ."""
-        return math.log(rho) if self.schedule is None else self.schedule.time(rho)
+    def eps(self, rho: Time, y: State) -> State:
+        """The estimated noise, which is the slope."""
+        return self.vf(rho, y)
 
-    def noise(self, time: float) -> float:
-        """ρ at this time: the inverse of `time`."""
-        return math.exp(time) if self.schedule is None else self.schedule.rho(time)
+    def drawn(self, y0: State, grid: Grid, area: int) -> Self:
+        """The same with the levels of the solve."""
+        return self.informed(grid)
