@@ -2,12 +2,16 @@
 
 from .bijective import Bijective, Unshuffle, Widen, undo
 from .chain import Chain
+from .coupling import Coupling, Independent, OptimalTransport
+from .denoiser import Denoiser
+from .denoising_loss import DenoisingLoss
 from .dense import DenseBlock, DenseTransition
 from .depth import DepthNet
 from .fractal import FractalBlock
 from .lift import Augment, Identity, Lift, Split, WithVelocity
 from .parts import ConvHead, ConvStem, NormHead, Perceptron, PoolHead
 from .post_activation import PlainHead, PostActivation, PostActivationStem
+from .sampler import Sampler, Samples
 from .sde_net import SDENet
 from .several import Draws, Ensemble, Several
 from .stage import ContinuousStage, CoupledStage, IMEXStage, LayeredStage, PartitionedStage, SemilinearStage, Stage
@@ -24,6 +28,9 @@ __all__ = [
     "ConvHead",
     "ConvStem",
     "CoupledStage",
+    "Coupling",
+    "Denoiser",
+    "DenoisingLoss",
     "DenseBlock",
     "DenseTransition",
     "DepthNet",
@@ -32,9 +39,11 @@ __all__ = [
     "FractalBlock",
     "IMEXStage",
     "Identity",
+    "Independent",
     "LayeredStage",
     "Lift",
     "NormHead",
+    "OptimalTransport",
     "PartitionedStage",
     "PartitionedTransition",
     "Perceptron",
@@ -43,6 +52,8 @@ __all__ = [
     "PostActivation",
     "PostActivationStem",
     "SDENet",
+    "Sampler",
+    "Samples",
     "SemilinearStage",
     "Several",
     "Split",

@@ -2,6 +2,7 @@
 
 from .base import Schedule
 from .cosine import Cosine
+from .draws import Draw, LogitNormalDraw, LogNormalDraw, LogSNRDraw, UniformDraw
 from .exploding import EDM, VE
 from .flow import RectifiedFlow
 from .grids import Grid, Karras, Quadratic, UniformLogSNR, UniformTime
@@ -18,8 +19,12 @@ __all__ = [
     "Cosine",
     "CosineTable",
     "DDPMTable",
+    "Draw",
     "Grid",
     "Karras",
+    "LogNormalDraw",
+    "LogSNRDraw",
+    "LogitNormalDraw",
     "Preconditioned",
     "Prediction",
     "Preserving",
@@ -28,6 +33,7 @@ __all__ = [
     "Schedule",
     "SubVP",
     "Table",
+    "UniformDraw",
     "UniformLogSNR",
     "UniformTime",
     "target",

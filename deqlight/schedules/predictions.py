@@ -10,7 +10,7 @@ from ..states import like
 from ..types import Tensor, Time
 from .base import Schedule
 
-__all__ = ["Prediction", "target", "to_data", "to_eps"]
+__all__ = ["Prediction", "check_prediction", "target", "to_data", "to_eps"]
 
 Prediction: TypeAlias = Literal["eps", "x0", "v", "score", "velocity"]
 """What a network tells of x = α x₀ + σ ε: the noise ε; the data x₀; v = α ε − σ x₀; the score −ε/σ; the velocity
@@ -142,6 +142,11 @@ _RULES: dict[Prediction, _Rule] = {
     ),
     "velocity": _Rule(_velocity_eps, _velocity_data, _velocity),
 }
+
+
+def check_prediction(name: str, kind: Prediction) -> None:
+    """Raise `InputError` for another kind of prediction."""
+    check_word(name, "prediction", kind, get_args(Prediction))
 
 
 def _rule(kind: Prediction) -> _Rule:

@@ -4,6 +4,7 @@ from .base import Task
 from .classify import Classify, Prediction
 from .evaluation import Evaluation
 from .forecast import Course, Forecast
+from .generate import Generate, Generated
 from .regress import Estimate, Regress, Regression
 from .sde_net import ClassifySDENet, Scattered
 from .uncertain import ClassifyUncertain, Uncertain
@@ -16,6 +17,8 @@ __all__ = [
     "Estimate",
     "Evaluation",
     "Forecast",
+    "Generate",
+    "Generated",
     "Prediction",
     "Regress",
     "Regression",

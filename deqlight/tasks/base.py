@@ -59,7 +59,7 @@ class Task(Evaluation, ABC):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of one batch."""
         with keyed(self.key(batch)), record() as self._solves:
-            outputs = self(batch.inputs)
+            outputs = self.outputs(batch)
         loss = self.loss(outputs, batch.targets) + self._charge(batch)
         self.log("train/loss_step", loss.detach(), prog_bar=True)
         watched = self.watch(outputs.detach(), batch.targets)

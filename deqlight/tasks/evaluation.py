@@ -46,6 +46,10 @@ class Evaluation(L.LightningModule, ABC):
         self._solves: list[Stats] = []
         self._seed: int | None = None
 
+    def outputs(self, batch: Batch) -> Outputs:
+        """What the network gives for a batch: what `forward` makes of its inputs, unless a task needs more of it."""
+        return self(batch.inputs)
+
     @abstractmethod
     def loss(self, outputs: Outputs, targets: Tensor) -> Tensor:
         """The mean loss of a batch, from what `forward` gave and the targets; over the labelled samples alone."""
@@ -105,7 +109,7 @@ class Evaluation(L.LightningModule, ABC):
 
     def _evaluate(self, stage: str, metrics: MetricCollection, batch: Batch) -> None:
         with keyed(self.key(batch)), record() as self._solves:
-            outputs = self(batch.inputs)
+            outputs = self.outputs(batch)
         self._count({f"{stage}/loss": self.loss(outputs, batch.targets)}, labelled(batch.targets))
         self.score(metrics, outputs, batch.targets)
         self.log_dict(metrics, batch_size=len(batch.ids))

@@ -1,0 +1,142 @@
+"""Station: the network. From noise to samples: a schedule, a grid, a solver and what guides it, joined."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, TypeAlias, cast
+
+from ..brownian import Increments, Key, keyed, next_stream
+from ..controllers import AdaptiveSteps
+from ..errors import InputError, check_word
+from ..gradients import Direct
+from ..schedules import Grid, Schedule, UniformLogSNR
+from ..solution import Solution
+from ..solvers import Solver
+from ..solving import check_compatible, solve
+from ..terms import Denoising, ODETerm, ReverseSDE, Term
+from ..types import FieldFn, State, Tensor, Time
+from .denoiser import Denoiser
+
+__all__ = ["Sampler", "Samples", "Variable"]
+
+Variable: TypeAlias = Literal["rho", "t"]
+"""What is solved in: the noise ρ, by `Denoising` or `ReverseSDE`; or the schedule's time, by the velocity dx/dt."""
+
+
+class Samples(NamedTuple):
+    """What a sampler gives."""
+
+    x: Tensor
+    """The samples, `(batch, *state)`, as the network was trained on them."""
+    nfe: Tensor
+    """Evaluations of the network for each, `(batch,)`."""
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """How a generator is sampled: every solver of ordinary equations does it, and those made for it.
+
+    Args:
+        solver: the integrator. Those that draw noise solve `ReverseSDE`, the others the probability flow, unless `eta`.
+        steps: how many, on a fixed grid.
+        grid: where they are, in ρ; None takes even ones of the log-SNR, and of the time where that is solved in.
+        schedule: how much noise is where; None takes what the network was trained with.
+        controller: measures the steps, `PID(rtol, atol)`, in the place of `steps` and `grid`.
+        eta: for solvers of any stochastic equation: how much noise is drawn and taken away again; see `ReverseSDE`.
+        variable: what is solved in; `t` for flows, which begin where there is nothing but noise.
+
+    Raises:
+        InputError: for no steps; for a grid where steps are measured, or the time is solved in; for noise without ρ.
+    """
+
+    solver: Solver
+    steps: int = 20
+    grid: Grid | None = None
+    schedule: Schedule | None = None
+    controller: AdaptiveSteps | None = None
+    eta: float = 0.0
+    variable: Variable = "rho"
+
+    def __post_init__(self) -> None:
+        check_word("Sampler", "variable", self.variable, ("rho", "t"))
+        if self.steps < 1 or not self.eta >= 0.0:
+            raise InputError(f"Sampler got steps={self.steps}, eta={self.eta}; it needs at least 1 step, and 0 or more")
+        if self.grid is not None and (self.controller is not None or self.variable == "t"):
+            raise InputError(
+                "Sampler got a grid, which is of ρ and fixed, and "
+                + ("a controller" if self.controller is not None else "variable='t'")
+                + "; give one of them"
+            )
+        if self.variable == "t" and self.eta:
+            raise InputError(f"Sampler got eta={self.eta} and variable='t'; noise is drawn in ρ: variable='rho'")
+        check_compatible(self._term(_nothing, None), self.solver, self.controller, Direct())
+
+    def __call__(self, denoiser: Denoiser, noise: Tensor, classes: Tensor | None = None) -> Samples:
+        """Samples that are a function of noise, and of the stream of the key in force if the solver draws more.
+
+        Args:
+            denoiser: the network.
+            noise: standard normal numbers, `(batch, *state)`.
+            classes: what each is to be of, `(batch,)`; None says nothing.
+        """
+        schedule = self.schedule or denoiser.schedule
+        if self.variable == "t":
+            first, last = schedule.ends
+            x0 = noise * schedule.prior_std
+            solution = self._solved(ODETerm(_told(denoiser.velocity, classes)), x0, self._times(last, first))
+            return Samples(cast(Tensor, solution.y1), solution.stats.nfe)
+        levels = self._levels(schedule)
+        term = self._term(_told(denoiser.eps, classes), schedule)
+        y0 = noise * (schedule.prior_std / schedule.scale(levels[0]))
+        solution = self._solved(term, y0, levels)
+        return Samples(cast(Tensor, solution.y1) * schedule.scale(levels[-1]), solution.stats.nfe)
+
+    def drawn(
+        self, denoiser: Denoiser, shape: Sequence[int], key: Key, count: int, classes: Tensor | None = None
+    ) -> Samples:
+        """So many samples by a key: sample `ids[i]`, or i, is the same in any batch, on any number of processes.
+
+        Args:
+            denoiser: the network; samples are made on its device, in its dtype.
+            shape: of one sample.
+            key: what they are a function of.
+            count: how many.
+            classes: what each is to be of, `(count,)`; None says nothing.
+        """
+        with keyed(key):
+            blank = next(denoiser.parameters()).new_empty(count, *shape)
+            return self(denoiser, next_stream().normal(1, blank)[:, 0], classes)
+
+    def _term(self, field: FieldFn, schedule: Schedule | None) -> Term:
+        if self.variable == "t":
+            return ODETerm(field)
+        if self.eta or not issubclass(Denoising, self.solver.info.terms):
+            return ReverseSDE(field, schedule, eta=self.eta or 1.0, brownian=Increments())
+        return Denoising(field, schedule)
+
+    def _levels(self, schedule: Schedule) -> list[float]:
+        """ρ at the ends of steps; where they are measured, at both ends."""
+        if self.controller is not None:
+            return list(schedule.rho_ends)
+        return (self.grid or UniformLogSNR()).times(schedule, self.steps)
+
+    def _times(self, first: float, last: float) -> list[float]:
+        if self.controller is not None:
+            return [first, last]
+        return [first + (last - first) * k / self.steps for k in range(self.steps)] + [last]
+
+    def _solved(self, term: Term, y0: Tensor, ts: list[float]) -> Solution:
+        return solve(term, y0, ts, solver=self.solver, controller=self.controller, max_steps=MOST)
+
+
+MOST = 100_000
+"""Steps that a sampler may take at most."""
+
+
+def _nothing(t: Time, y: State) -> State:
+    return y
+
+
+def _told(field: Callable[[Time, Tensor, Tensor | None], Tensor], classes: Tensor | None) -> FieldFn:
+    return lambda t, y: field(t, cast(Tensor, y), classes)
