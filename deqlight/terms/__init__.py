@@ -3,6 +3,7 @@
 from ..states import axpy, combine, like
 from .base import Term
 from .compound import Compound
+from .conditional import Conditional as Conditional  # a field, no term, so not in the list of terms
 from .converted import Converted
 from .denoising import Denoising, Noised
 from .diffused import Diffused

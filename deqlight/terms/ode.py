@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from torch import nn
 
@@ -11,7 +12,11 @@ from ..errors import InputError
 from ..states import axpy, each, leaves, like
 from ..types import FieldFn, Hook, State, Tensor, Time, Weight
 from .base import Term, nested
+from .conditional import rows_of
 from .slopes import Bench, Slopes
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["ODETerm", "OrdinaryTerm"]
 
@@ -107,6 +112,11 @@ class ODETerm(OrdinaryTerm):
     def jumps(self, low: float, high: float) -> tuple[float, ...]:
         """The declared jumps strictly between `low` and `high`."""
         return tuple(t for t in self.jump_times if low < t < high)
+
+    def rows(self, index: Tensor) -> Self:
+        """The term of the samples `index` alone, where its field is `Conditional`; else itself."""
+        field = rows_of(self.field, index)
+        return self if field is self.field else self._replace(_modules={**self._modules, "field": field})
 
     def tensors(self, t0: Time, t1: Time) -> tuple[Tensor, ...]:
         """The field's parameters and the declared context."""

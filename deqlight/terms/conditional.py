@@ -1,0 +1,28 @@
+"""Station: the right-hand side, a field that knows something of each sample: its class, say."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from torch import nn
+
+from ..types import FieldFn, Tensor
+
+__all__ = ["Conditional", "rows_of"]
+
+
+class Conditional(nn.Module, ABC):
+    """A field `(t, y) -> dy/dt` that holds something of each sample, in the order of the batch.
+
+    Where samples have clocks of their own, those that are done leave the field's calls; `rows` makes the field of the
+    others. `ODETerm`, `Denoising` and `ReverseSDE` ask for it.
+    """
+
+    @abstractmethod
+    def rows(self, index: Tensor) -> Conditional:
+        """The field of the samples `index` alone, with the same weights."""
+
+
+def rows_of(field: FieldFn, index: Tensor) -> FieldFn:
+    """The field of the samples `index`; itself, where it knows nothing of single samples."""
+    return field.rows(index) if isinstance(field, Conditional) else field
