@@ -8,7 +8,9 @@ from .denoising_loss import DenoisingLoss
 from .dense import DenseBlock, DenseTransition
 from .depth import DepthNet
 from .fractal import FractalBlock
+from .guidance import ClassifierFree, ClassifierGuidance, Guidance, Told
 from .lift import Augment, Identity, Lift, Split, WithVelocity
+from .likelihood import bits_per_dim, log_likelihood
 from .parts import ConvHead, ConvStem, NormHead, Perceptron, PoolHead
 from .post_activation import PlainHead, PostActivation, PostActivationStem
 from .sampler import Sampler, Samples
@@ -16,6 +18,8 @@ from .sde_net import SDENet
 from .several import Draws, Ensemble, Several
 from .stage import ContinuousStage, CoupledStage, IMEXStage, LayeredStage, PartitionedStage, SemilinearStage, Stage
 from .stochastic import StochasticStage
+from .threshold import DynamicThreshold, StaticThreshold, Threshold, Thresholded
+from .trace import Exact, Hutchinson, Trace
 from .trajectory import Trajectory
 from .transition import BottleneckTransition, PartitionedTransition, Transition
 
@@ -24,6 +28,8 @@ __all__ = [
     "Bijective",
     "BottleneckTransition",
     "Chain",
+    "ClassifierFree",
+    "ClassifierGuidance",
     "ContinuousStage",
     "ConvHead",
     "ConvStem",
@@ -35,8 +41,12 @@ __all__ = [
     "DenseTransition",
     "DepthNet",
     "Draws",
+    "DynamicThreshold",
     "Ensemble",
+    "Exact",
     "FractalBlock",
+    "Guidance",
+    "Hutchinson",
     "IMEXStage",
     "Identity",
     "Independent",
@@ -58,11 +68,18 @@ __all__ = [
     "Several",
     "Split",
     "Stage",
+    "StaticThreshold",
     "StochasticStage",
+    "Threshold",
+    "Thresholded",
+    "Told",
+    "Trace",
     "Trajectory",
     "Transition",
     "Unshuffle",
     "Widen",
     "WithVelocity",
+    "bits_per_dim",
+    "log_likelihood",
     "undo",
 ]

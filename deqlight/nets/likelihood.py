@@ -18,7 +18,7 @@ from ..states import leaves
 from ..terms import Denoising
 from ..terms.angular import Angular
 from ..terms.augmented import Augmented
-from ..types import FieldFn, Tensor
+from ..types import FieldFn, State, Tensor, Time
 from .trace import Exact, Trace
 
 __all__ = ["bits_per_dim", "log_likelihood"]
@@ -78,7 +78,7 @@ def log_likelihood(
     (-0.92, -0.92)
     """
     _check(x, data_std)
-    flow = Angular(Denoising(field, schedule), data_std)
+    flow = Angular(Denoising(field, schedule), data_std).wrap(_connected)
     high, low = schedule.rho_ends
     with torch.set_grad_enabled(gradient is not None):
         rates = trace.rates(create_graph=gradient is not None)
@@ -128,6 +128,17 @@ def bits_per_dim(log_likelihood: Tensor, dims: int, width: float = 2 / 256) -> T
 def _log_normal(x: Tensor, std: float) -> Tensor:
     """The log-density of N(0, std²) in all dimensions, `(batch,)`."""
     return -0.5 * (x / std).square().sum(1) - x.shape[1] * (math.log(std) + 0.5 * math.log(2 * math.pi))
+
+
+def _connected(field: FieldFn, t: Time, y: State) -> State:
+    """The field's value, where it has a derivative by y: without one the trace would be that of nothing, silently."""
+    value = field(t, y)
+    if any(leaf.requires_grad for leaf in leaves(y)) and not any(leaf.requires_grad for leaf in leaves(value)):
+        raise InputError(
+            "log_likelihood got a field whose value is cut off from y, so that it has no divergence; leave out no_grad "
+            "and detach inside the field"
+        )
+    return value
 
 
 def _check(x: Tensor, data_std: float) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 from torch import nn
 
-from ..types import FieldFn, Tensor
+from ..types import Tensor
 
 __all__ = ["Conditional", "rows_of"]
+
+Field = TypeVar("Field", bound=Callable[..., Any])
 
 
 class Conditional(nn.Module, ABC):
@@ -23,6 +27,6 @@ class Conditional(nn.Module, ABC):
         """The field of the samples `index` alone, with the same weights."""
 
 
-def rows_of(field: FieldFn, index: Tensor) -> FieldFn:
+def rows_of(field: Field, index: Tensor) -> Field:
     """The field of the samples `index`; itself, where it knows nothing of single samples."""
-    return field.rows(index) if isinstance(field, Conditional) else field
+    return cast(Field, field.rows(index)) if isinstance(field, Conditional) else field
