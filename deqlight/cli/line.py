@@ -10,7 +10,7 @@ from ..errors import ConfigError
 __all__ = ["COMMANDS", "RUNS", "Line", "read"]
 
 RUNS = ("fit", "validate", "test", "predict")
-COMMANDS = (*RUNS, "bench", "compare", "plugins", "check")
+COMMANDS = (*RUNS, "sample", "likelihood", "bench", "compare", "plugins", "check")
 FLAGS = {
     "--debug": "debug",
     "--trust": "trust",

@@ -56,6 +56,14 @@ def _run(line: Line) -> int:
         from .compare import compare
 
         return compare(line)
+    if line.command == "sample":
+        from .sample import sample
+
+        return sample(line)
+    if line.command == "likelihood":
+        from .likelihood import likelihood
+
+        return likelihood(line)
     from . import commands
 
     return {"plugins": commands.plugins, "check": commands.check, "bench": commands.bench}[line.command](line)

@@ -22,7 +22,7 @@ from ..types import Tensor, Time
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["ClassifierFree", "ClassifierGuidance", "Guidance", "Told"]
+__all__ = ["ClassifierFree", "ClassifierGuidance", "Guidance", "Labelled", "Told"]
 
 Labelled: TypeAlias = Callable[..., Tensor]
 """A field `(ρ, y, labels) -> ε`, or `(ρ, y)` where it is told no class."""

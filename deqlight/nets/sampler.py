@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias, cast
 
@@ -17,6 +17,8 @@ from ..solving import check_compatible, solve
 from ..terms import Denoising, ODETerm, ReverseSDE, Term
 from ..types import FieldFn, State, Tensor, Time
 from .denoiser import Denoiser
+from .guidance import ClassifierFree, Guidance, Labelled
+from .threshold import Threshold
 
 __all__ = ["Sampler", "Samples", "Variable"]
 
@@ -43,11 +45,14 @@ class Sampler:
         grid: where they are, in ρ; None takes even ones of the log-SNR, and of the time where that is solved in.
         schedule: how much noise is where; None takes what the network was trained with.
         controller: measures the steps, `PID(rtol, atol)`, in the place of `steps` and `grid`.
+        guidance: how much classes are heeded; None tells the network of them, and no more.
+        threshold: where data estimates are kept, for pixels.
         eta: for solvers of any stochastic equation: how much noise is drawn and taken away again; see `ReverseSDE`.
         variable: what is solved in; `t` for flows, which begin where there is nothing but noise.
 
     Raises:
-        InputError: for no steps; for a grid where steps are measured, or the time is solved in; for noise without ρ.
+        InputError: for no steps; for a grid where steps are measured, or the time is solved in; for noise or a
+            threshold without ρ; for what the solver does not integrate.
     """
 
     solver: Solver
@@ -55,6 +60,8 @@ class Sampler:
     grid: Grid | None = None
     schedule: Schedule | None = None
     controller: AdaptiveSteps | None = None
+    guidance: Guidance | None = None
+    threshold: Threshold | None = None
     eta: float = 0.0
     variable: Variable = "rho"
 
@@ -68,8 +75,11 @@ class Sampler:
                 + ("a controller" if self.controller is not None else "variable='t'")
                 + "; give one of them"
             )
-        if self.variable == "t" and self.eta:
-            raise InputError(f"Sampler got eta={self.eta} and variable='t'; noise is drawn in ρ: variable='rho'")
+        if self.variable == "t" and (self.eta or self.threshold is not None):
+            raise InputError(
+                f"Sampler got eta={self.eta}, threshold={self.threshold} and variable='t'; both work in ρ: "
+                "variable='rho'"
+            )
         check_compatible(self._term(_nothing, None), self.solver, self.controller, Direct())
 
     def __call__(self, denoiser: Denoiser, noise: Tensor, classes: Tensor | None = None) -> Samples:
@@ -84,10 +94,11 @@ class Sampler:
         if self.variable == "t":
             first, last = schedule.ends
             x0 = noise * schedule.prior_std
-            solution = self._solved(ODETerm(_told(denoiser.velocity, classes)), x0, self._times(last, first))
+            solution = self._solved(ODETerm(self._field(denoiser.velocity, classes)), x0, self._times(last, first))
             return Samples(cast(Tensor, solution.y1), solution.stats.nfe)
         levels = self._levels(schedule)
-        term = self._term(_told(denoiser.eps, classes), schedule)
+        field = self._field(denoiser.eps, classes)
+        term = self._term(field if self.threshold is None else self.threshold.around(field), schedule)
         y0 = noise * (schedule.prior_std / schedule.scale(levels[0]))
         solution = self._solved(term, y0, levels)
         return Samples(cast(Tensor, solution.y1) * schedule.scale(levels[-1]), solution.stats.nfe)
@@ -115,6 +126,11 @@ class Sampler:
             return ReverseSDE(field, schedule, eta=self.eta or 1.0, brownian=Increments())
         return Denoising(field, schedule)
 
+    def _field(self, field: Labelled, classes: Tensor | None) -> Labelled:
+        if classes is None:
+            return field
+        return (self.guidance or ClassifierFree()).guide(field, classes)
+
     def _levels(self, schedule: Schedule) -> list[float]:
         """ρ at the ends of steps; where they are measured, at both ends."""
         if self.controller is not None:
@@ -136,7 +152,3 @@ MOST = 100_000
 
 def _nothing(t: Time, y: State) -> State:
     return y
-
-
-def _told(field: Callable[[Time, Tensor, Tensor | None], Tensor], classes: Tensor | None) -> FieldFn:
-    return lambda t, y: field(t, cast(Tensor, y), classes)

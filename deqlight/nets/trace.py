@@ -142,4 +142,3 @@ class _Along(Rate):
 
 def _single(y: State) -> Tensor:
     return cast(Tensor, y)  # what `log_likelihood` solves has one leaf
-

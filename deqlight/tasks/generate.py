@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -47,14 +47,14 @@ class Generate(Task):
         criterion: times, noise and weights of the training; None is DDPM's, times drawn evenly and errors as they are.
         scheduler: makes the learning rate schedule from the optimiser; None keeps the rate.
         scheduler_interval: whether the schedule counts epochs (`CosineAnnealingLR(T_max=epochs)`) or steps.
-        conditional: whether the network is told the class of each sample, which are the data's targets.
+        classes: how many classes the network is told of, which are the data's targets; None tells it none.
         shift: what is taken from the data before they are divided by `scale`; given back to samples.
         scale: so that the network sees numbers of variance about 1: for images in [0, 1], 0.5 and 0.5 give [−1, 1].
         measures: what compares samples with the test part; None takes `SlicedWasserstein`, `MMD` and `PrecisionRecall`.
             Their numbers are comparable to none that was measured on other data, features, or numbers of samples.
 
     Raises:
-        InputError: for a network that is no `Denoiser`, a scale of 0, and numbers that are not finite.
+        InputError: for a network that is no `Denoiser`, no classes, a scale of 0, and numbers that are not finite.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Generate(Task):
         criterion: DenoisingLoss | None = None,
         scheduler: LRSchedulerCallable | None = None,
         scheduler_interval: Literal["epoch", "step"] = "epoch",
-        conditional: bool = False,
+        classes: int | None = None,
         shift: float = 0.0,
         scale: float = 1.0,
         measures: Sequence[TwoSamples] | None = None,
@@ -73,11 +73,14 @@ class Generate(Task):
         check_denoiser("Generate", net)
         if not (math.isfinite(shift) and 0 < scale < math.inf):
             raise InputError(f"Generate got shift={shift}, scale={scale}; both must be finite, and the scale above 0")
+        if classes is not None and classes < 1:
+            raise InputError(f"Generate got classes={classes}; it needs at least 1, or None to tell the network none")
         super().__init__(net, optimizer, scheduler, scheduler_interval, lambda stage: MetricCollection({}))
         chosen = (SlicedWasserstein(), MMD(), PrecisionRecall()) if measures is None else measures
         self.measures = torch.nn.ModuleList(chosen)
         self.sampler, self.criterion = sampler, criterion or DenoisingLoss()
-        self.conditional, self.shift, self.scale = conditional, shift, scale
+        self.classes, self.shift, self.scale = classes, shift, scale
+        self.sample_shape: tuple[int, ...] | None = None
 
     @property
     def denoiser(self) -> Denoiser:
@@ -99,6 +102,7 @@ class Generate(Task):
     def outputs(self, batch: Batch) -> Tensor:
         """The loss of each sample, `(batch,)`."""
         x0 = self.normal(cast(Tensor, batch.inputs))
+        self.sample_shape = tuple(x0.shape[1:])
         return self.criterion(self.denoiser, x0, self._classes(batch))
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -131,6 +135,17 @@ class Generate(Task):
             self.log_dict({f"test/{name}": value for name, value in named.items()})
             cast(TwoSamples, measure).reset()
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the shape of a sample, so that samples are drawn where there are no data."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["sample_shape"] = self.sample_shape
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Know the shape of a sample."""
+        super().on_load_checkpoint(checkpoint)
+        shape = checkpoint.get("sample_shape")
+        self.sample_shape = None if shape is None else tuple(shape)
+
     def predict_step(self, batch: Batch, batch_idx: int) -> Generated:
         """A sample beside each of the data, with its id."""
         return Generated(batch.ids, self._drawn(batch)[0])
@@ -143,4 +158,4 @@ class Generate(Task):
         return self.restored(samples.x), samples.nfe
 
     def _classes(self, batch: Batch) -> Tensor | None:
-        return batch.targets if self.conditional else None
+        return None if self.classes is None else batch.targets

@@ -1,0 +1,83 @@
+"""Station 1, a trained generator: what `sample` and `likelihood` have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import CheckpointError, ConfigError
+from ..nets import Sampler
+from ..plugin.manager import host as load_host
+from ..tasks import Generate
+from . import runs
+from .line import Line
+from .parts import Parts
+from .quiet import hush
+from .start import import_choices, prepare
+
+__all__ = ["Generator"]
+
+SAMPLER = tuple(field.name for field in fields(Sampler))
+"""Options of the sampler, which the command line says for short: `--solver DDIM` is `--model.sampler.solver DDIM`."""
+
+
+class Generator(Parts):
+    """The task of a checkpoint, with its weights, on its device, ready to draw samples or to weigh data.
+
+    Args:
+        line: the command line.
+        options: the command's own options and their defaults.
+        kinds: the command's own options that name a class.
+
+    Raises:
+        ConfigError: for a configuration that cannot be, an experiment that is no generator, or no checkpoint.
+        CheckpointError: for a checkpoint that cannot be read, or is of another network.
+    """
+
+    def __init__(self, line: Line, options: dict[str, Any], kinds: dict[str, type] | None = None) -> None:
+        import_choices()
+        hush()
+        runs.forget()
+        words = tuple(_long(word, options) for word in line.rest)
+        experiment = prepare(replace(line, rest=words), load_host(*map(Path, line.plugins)))
+        if experiment.source is None:
+            raise ConfigError(
+                f"deqlight {line.command} needs a trained network: --ckpt_path FILE, or -c EXPERIMENT --ckpt_path last"
+            )
+        super().__init__(experiment, options, kinds)
+        self.source, self.name = experiment.source, experiment.name
+        self.task = self._trained()
+
+    def folder(self) -> Path:
+        """A new folder for what the command writes, below the run whose checkpoint it takes."""
+        if self.source.parent.name == "checkpoints":
+            return runs.next_folder(self.source.parent.parent, str(self.experiment.line.command))
+        return runs.next_folder(Path(self.settings["runs"] or "runs") / self.name, str(self.experiment.line.command))
+
+    def _trained(self) -> Generate:
+        torch.manual_seed(self.seed)
+        task = self.parser.instantiate_classes(self.settings)["model"]
+        if not isinstance(task, Generate):
+            raise ConfigError(
+                f"the task is {type(task).__name__}, which generates nothing; deqlight {self.experiment.line.command} "
+                "needs a checkpoint of the task Generate, such as deqlight fit -c ddpm_points writes"
+            )
+        try:
+            task.load_state_dict(self.weights)
+        except RuntimeError as error:
+            first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+            raise CheckpointError(f"checkpoint {self.source} is of another network: {first}") from error
+        task.on_load_checkpoint(self.content)
+        return task.to(self.device).eval()
+
+
+def _long(word: str, options: Sequence[str] | dict[str, Any]) -> str:
+    """An option of the sampler by its full name; any other word as it is."""
+    name = word.removeprefix("--").partition("=")[0].partition(".")[0]
+    if word.startswith("--") and name in SAMPLER and name not in options:
+        return f"--model.sampler.{word.removeprefix('--')}"
+    return word
