@@ -1,4 +1,12 @@
-"""Station: between a network and a likelihood: the log-density of data by the probability flow, sample by sample."""
+"""Station: between a network and a likelihood: the log-density of data by the probability flow, sample by sample.
+
+Along the flow dy/dρ = ε the density changes by d log p/dρ = −div ε. From the clean end 0 to the noisy end 1,
+
+  log p(x) = log N(x₁; 0, prior_std²) + ∫ div ε dρ + d log(α₁/α₀),
+
+d numbers a sample. It is solved in the angle θ = atan(ρ/c) and in u = y/√(c² + ρ²) (see `Angular`), where data of deviation c hardly move:
+half the evaluations of a solve in ρ or in log ρ.
+"""
 
 from __future__ import annotations
 
@@ -37,24 +45,15 @@ def log_likelihood(
 ) -> Tensor:
     """The log-density that a diffusion model has at each of `x`, at the clean end of its schedule, `(batch,)`.
 
-    It is the density of what the probability flow makes of N(0, `prior_std`²) at the noisy end. Along the flow
-    dy/dρ = ε the density changes by d log p/dρ = −div ε, so that of x at the clean end is
-
-      log p(x) = log N(x₁; 0, prior_std²) + ∫ div ε dρ + d log(α₁/α₀),
-
-    from the clean end 0 to the noisy end 1, of d numbers. The end has a little noise, ρ₀: what is told is the density
-    of α₀ (x₀ + ρ₀ ε), and data without that noise are a little less likely, or much where they lie on a surface.
-
-    It is solved in the angle θ = atan(ρ/c) and in u = y/√(c² + ρ²) (see `Angular`), where data of deviation c hardly
-    move: half the evaluations of a solve in ρ or in log ρ. `Constant(steps=n)` takes equal steps of θ. The divergence
-    is a part of the error that steps are measured by. Called in no-grad mode unless a gradient rule is given.
+    It is the density of what the probability flow makes of N(0, `prior_std`²) at the noisy end. The clean end has a
+    little noise, ρ₀: what is told is the density of α₀ (x₀ + ρ₀ ε). No graph is made unless a gradient rule is given.
 
     Args:
         field: `(ρ, y) -> ε`, the estimated noise in y = x/α, as of `Denoising`; ρ is a float, or `(batch, 1, …)`.
         schedule: whose ends, α and prior there are.
         x: points at the clean end, `(batch, *state)`.
         solver: any for ordinary equations. With the controller, the default is the published setting.
-        controller: its steps, from one end to the other: `PID` or `Constant`.
+        controller: its steps, from end to end: `PID`, for which the divergence counts too; `Constant`, even in θ.
         trace: how the divergence is found: `Exact`, or `Hutchinson`, whose directions are drawn by the key in force.
         data_std: c, about the standard deviation of x₀: 0.5 for images between −1 and 1. Another one costs steps alone.
         gradient: how autograd goes through, such as `Direct()`; None makes no graph.
@@ -79,23 +78,17 @@ def log_likelihood(
     """
     _check(x, data_std)
     flow = Angular(Denoising(field, schedule), data_std).wrap(_connected)
-    high, low = schedule.rho_ends
+    ends = schedule.rho_ends[::-1]
+    sizes = [schedule.scale(rho) * flow.size(rho) for rho in ends]  # x is so many times u there
     with torch.set_grad_enabled(gradient is not None):
         rates = trace.rates(create_graph=gradient is not None)
-        u0 = x / (schedule.scale(low) * flow.size(low))
-        y1 = solve(
-            Augmented(flow, rates, single=True),
-            (u0, *(u0.new_zeros(len(x), 1) for _ in rates)),
-            [flow.angle(low), flow.angle(high)],
-            solver=solver,
-            controller=controller,
-            gradient=gradient or Direct(),
-            saveat=SaveAt(final=True),
-        ).y1
+        u0, angles = x / sizes[0], [flow.angle(rho) for rho in ends]
+        term, start = Augmented(flow, rates, single=True), (u0, *(u0.new_zeros(len(x), 1) for _ in rates))
+        rule, last = gradient or Direct(), SaveAt(final=True)
+        y1 = solve(term, start, angles, solver=solver, controller=controller, gradient=rule, saveat=last).y1
         u1, *grown = (leaf.double().flatten(1) for leaf in leaves(y1))
-        ends = [schedule.scale(rho) * flow.size(rho) for rho in (low, high)]  # x is so many times u there
-        there = _log_normal(u1, schedule.prior_std / ends[1])
-        return there + torch.stack(grown).mean(0)[:, 0] - u1.shape[1] * math.log(ends[0])
+        there = _log_normal(u1, schedule.prior_std / sizes[1])
+        return there + torch.stack(grown).mean(0)[:, 0] - u1.shape[1] * math.log(sizes[0])
 
 
 def bits_per_dim(log_likelihood: Tensor, dims: int, width: float = 2 / 256) -> Tensor:
