@@ -4,8 +4,8 @@ Along the flow dy/dρ = ε the density changes by d log p/dρ = −div ε. From 
 
   log p(x) = log N(x₁; 0, prior_std²) + ∫ div ε dρ + d log(α₁/α₀),
 
-d numbers a sample. It is solved in the angle θ = atan(ρ/c) and in u = y/√(c² + ρ²) (see `Angular`), where data of deviation c hardly move:
-half the evaluations of a solve in ρ or in log ρ.
+d numbers a sample. It is solved in the angle θ = atan(ρ/c) and in u = y/√(c² + ρ²) (see `Angular`), where data of
+deviation c hardly move: half the evaluations of a solve in ρ or in log ρ.
 """
 
 from __future__ import annotations
