@@ -10,8 +10,8 @@ import inspect
 import sys
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from dataclasses import dataclass, is_dataclass
+from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
 from ..errors import suggest
 
@@ -123,6 +123,12 @@ class Reader:
     def _value(self, key: str, value: Any, hint: Any) -> Iterator[str]:
         """The mistakes in one value, wherever the hint says that a class is configured there."""
         bases, listed = _bases(hint)
+        words = _words(hint)
+        if words and isinstance(value, str):
+            known = self._known(bases) if bases else {}
+            if value not in (*words, *known) and _imported(value) is None:
+                yield f"{key} is {value!r}; {suggest(value, (*words, *known))}"
+            return
         if listed and isinstance(value, list):
             for number, item in enumerate(value):
                 yield from self._class(f"{key}[{number}]", item, bases)
@@ -138,6 +144,9 @@ class Reader:
         given = value if isinstance(value, str) else value.get(CLASS)
         options = {} if isinstance(value, str) else value.get(ARGS) or {}
         known = self._known(bases)
+        if given is None and len(bases) == 1 and is_dataclass(bases[0]) and bases[0] in known.values():
+            yield from self.options(cast(Mapping[str, Any], value), cast("type[Any]", bases[0]), key)
+            return
         if given is None:
             wanted = f"{{class_path: {next(iter(sorted(known)), 'NAME')}, init_args: {{…}}}}"
             yield f"{key} does not say which {_noun(bases)} it is; write {wanted}; {suggest('', known)}"
@@ -192,7 +201,7 @@ def _bases(hint: Any) -> tuple[tuple[Any, ...], bool]:
     if hint is Any:
         return (), False
     if origin in (Union, types.UnionType):
-        parts = [_bases(argument) for argument in arguments if argument is not types.NoneType]
+        parts = [_bases(argument) for argument in arguments if argument is not types.NoneType and not _words(argument)]
         if not all(bases for bases, _ in parts):
             return (), False  # a plain value may stand there as well, so nothing can be said
         return tuple(base for bases, _ in parts for base in bases), any(listed for _, listed in parts)
@@ -207,6 +216,14 @@ def _bases(hint: Any) -> tuple[tuple[Any, ...], bool]:
     ):
         return (hint,), False
     return (), False
+
+
+def _words(hint: Any) -> tuple[str, ...]:
+    """The words that a hint takes, as a choice or as a part of one."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        return tuple(word for argument in arguments for word in _words(argument))
+    return arguments if origin is Literal and all(isinstance(word, str) for word in arguments) else ()
 
 
 def _list_alone(hint: Any) -> bool:

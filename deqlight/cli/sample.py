@@ -50,6 +50,8 @@ def sample(line: Line, console: Console | None = None) -> int:
     nfe = float(torch.cat([nfe for _, nfe in parts]).float().mean())
     _note(generator, folder, classes, nfe)
     table = Table(show_header=False)
+    table.add_column()
+    table.add_column(overflow="fold")
     table.add_row("samples", f"{len(samples)} of shape {samples.shape[1:]}")
     table.add_row("sampler", _told(generator))
     table.add_row("NFE", f"{nfe:g} a sample")

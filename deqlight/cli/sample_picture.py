@@ -41,7 +41,9 @@ def draw(path: Path, samples: Numbers) -> bool:
         axes.imshow(tiled(samples[:MOST]), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         axes.axis("off")
     else:
-        axes.scatter(*samples.T, s=2, alpha=min(1.0, 30 / math.sqrt(len(samples))), linewidths=0, color="C0")
+        axes.scatter(
+            samples[:, 0], samples[:, 1], s=2, alpha=min(1.0, 30 / math.sqrt(len(samples))), linewidths=0, color="C0"
+        )
         axes.set_aspect("equal")
         axes.set(xlabel="x₁", ylabel="x₂", title=f"{len(samples)} samples")
     figure.savefig(path, dpi=DOTS)
