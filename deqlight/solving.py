@@ -26,7 +26,7 @@ from .saveat import SaveAt
 from .solution import Solution, report
 from .solvers import Solver
 from .states import as_float, batch_size, leaves
-from .terms import Stochastic, Term
+from .terms import ReverseSDE, Stochastic, Term
 from .terms.guard import Guard
 from .terms.suited import check_noise
 from .times import Asked, OwnTimes, read_times
@@ -167,6 +167,8 @@ def _check_adaptive(term: Term, solver: Solver, controller: AdaptiveSteps) -> No
 def _check_noise(term: Stochastic, solver: Solver) -> None:
     """Itô's and Stratonovich's equations are not mixed, but where both are one."""
     info, name = solver.info, type(solver).__name__
+    if ReverseSDE in info.terms:  # made for this one term, whose noise is additive
+        return
     if info.calculus is None:
         raise InputError(
             f"{name} got a stochastic term ({type(term).__name__}); it integrates ordinary equations alone: use Euler "

@@ -1,6 +1,8 @@
 """Integrators: each is an architecture, a neural-ODE solver and, if it can be undone, a low-memory gradient."""
 
 from .adams import AB1, AB3, AB4, ABM2, ABM3, ABM4
+from .analytic import AnalyticDPM, NoisePower, noise_power
+from .ancestral import DDPM, SDEDPMpp2M
 from .base import Inner, ReversibleSolver, Solver, SolverInfo, Step
 from .bdf import BDF2
 from .collocation import Collocation, GaussLegendre4, GaussLegendre6, ImplicitEuler, ImplicitMidpoint, RadauIIA5
@@ -20,8 +22,10 @@ from .learned import LearnedRungeKutta
 from .milstein import Milstein, StratonovichMilstein
 from .momentum import Momentum
 from .multistep import AB2, Leapfrog, LinearTwoStep, Stormer
+from .noisy import NoisySampler
 from .reversible import AsynchronousLeapfrog, ReversibleHeun, ReversiblePair
 from .rosenbrock import Rodas4
+from .score import EulerMaruyama, PredictorCorrector, ReverseDiffusion
 from .series import Neumann
 from .srk import SRK
 from .stabilised import RKC
@@ -42,6 +46,7 @@ __all__ = [
     "ABM4",
     "BDF2",
     "DDIM",
+    "DDPM",
     "DEIS",
     "ESDIRK",
     "ETD1",
@@ -53,6 +58,7 @@ __all__ = [
     "RKC",
     "SRK",
     "SSPRK3",
+    "AnalyticDPM",
     "AsynchronousLeapfrog",
     "Bosh3",
     "Collocation",
@@ -67,6 +73,7 @@ __all__ = [
     "EDMHeun",
     "Euler",
     "EulerHeun",
+    "EulerMaruyama",
     "ExplicitRungeKutta",
     "GaussLegendre4",
     "GaussLegendre6",
@@ -87,14 +94,19 @@ __all__ = [
     "Milstein",
     "Momentum",
     "Neumann",
+    "NoisePower",
+    "NoisySampler",
     "Platen",
+    "PredictorCorrector",
     "RadauIIA5",
     "Ralston",
+    "ReverseDiffusion",
     "ReversibleHeun",
     "ReversiblePair",
     "ReversibleSolver",
     "Rodas4",
     "Ruth3",
+    "SDEDPMpp2M",
     "Solver",
     "SolverInfo",
     "Step",
@@ -109,4 +121,5 @@ __all__ = [
     "UniPC",
     "Verlet",
     "Yoshida4",
+    "noise_power",
 ]
