@@ -6,11 +6,12 @@ import math
 from dataclasses import replace
 
 from ..solvers import Solver
-from ..terms import Denoising, ODETerm, Stochastic, Term
+from ..terms import ODETerm, Stochastic, Term
 from .finding import EXACT, Finding, Measurement, close, gap
 from .order import dense_gap, dense_order, error_order, error_ratio, layer_order, observed_order, stiff_order
 from .probes import circling
 from .stability import stability_interval
+from .told import denoises, draws
 
 __all__ = ["ACCURACY"]
 
@@ -155,9 +156,14 @@ def _is(claimed: float, measured: float, within: float) -> bool:
 def _runs_backward(solver: Solver) -> bool:
     """Whether it makes sense backwards: Itô's equations do not, nor samplers that start at much noise at low order."""
     info = solver.info
-    if Denoising in info.terms:
-        return info.steps == 1
+    if denoises(info):
+        return info.steps == 1 and not draws(info)
     return not (Stochastic in info.terms and info.calculus == "ito")
+
+
+def _is_dense(solver: Solver) -> bool:
+    """Whether it knows something between the ends of steps: methods for accelerations and with noise do not."""
+    return solver.info.derivative == 1 and not draws(solver.info)
 
 
 ACCURACY = (
@@ -169,7 +175,7 @@ ACCURACY = (
     Measurement("stability", lambda s: s.info.stability is not None, _stability),
     Measurement("error order", lambda s: s.info.error_order is not None, _error_order),
     Measurement("error size", lambda s: s.info.error_order is not None, _error_size),
-    Measurement("dense order", lambda s: s.info.derivative == 1, _dense),
-    Measurement("dense ends", lambda s: s.info.derivative == 1, gap(dense_gap, EXACT, DENSE_ENDS)),
+    Measurement("dense order", _is_dense, _dense),
+    Measurement("dense ends", _is_dense, gap(dense_gap, EXACT, DENSE_ENDS)),
 )
 """What can be claimed of accuracy; each stands in `docs/plugin/claims.md`."""

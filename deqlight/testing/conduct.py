@@ -6,11 +6,12 @@ import copy
 import pickle
 
 from ..solvers import Solver
-from ..terms import Denoising, Term
+from ..terms import Term
 from .finding import EXACT, Finding, Measurement, gap
 from .kinds import changed_kinds
 from .manners import batch_gap, clock_gap, copy_gap, measured_batch_gap, memory_gap, nan_failure, sharing_gap
 from .structure import term_gap
+from .told import denoises
 
 __all__ = ["CONDUCT"]
 
@@ -61,7 +62,7 @@ def _kinds(solver: Solver) -> Finding:
 
 def _shares_no_clock(solver: Solver) -> bool:
     """Whether samples may have times of their own: of noise, a batch shares the levels."""
-    return Denoising not in solver.info.terms
+    return not denoises(solver.info)
 
 
 def _has_clocks(solver: Solver) -> bool:

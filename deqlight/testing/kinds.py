@@ -11,10 +11,11 @@ from ..saveat import SaveAt
 from ..solvers import Solver
 from ..solving import solve
 from ..states import each, leaves
-from ..terms import Denoising, DiagonalFlow, ODETerm, Partitioned, Semilinear, Split, Stochastic, Term
+from ..terms import Denoising, DiagonalFlow, ODETerm, Partitioned, ReverseSDE, Semilinear, Split, Stochastic, Term
 from ..types import State, Time
 from .equations import quiet
 from .problems import by_kind
+from .told import draws, told
 from .trial import converted, stepped
 
 __all__ = ["changed_kinds"]
@@ -33,7 +34,7 @@ def changed_kinds(solver: Solver) -> list[str]:
     ]
     if solver.info.nfe_step is not None:  # on the meta device, which has no numbers: tensors made elsewhere show
         (y0,) = _shaped(solver, (3, 2), dtype=torch.float64, device="meta")
-        y1 = stepped(solver, _term(solver, y0), y0, GRID).y
+        y1 = stepped(solver, _term(solver, y0), y0, _grid(solver)).y
         changed += [f"{_told(y0)} became {_told(y1)}"] if _told(y1) != _told(y0) else []
     return changed
 
@@ -52,12 +53,18 @@ def _states(solver: Solver) -> Iterator[State]:
 
 def _solved(solver: Solver, y0: State) -> State:
     own = converted(solver, leaves(y0)[0].dtype)
-    return solve(_term(solver, y0), y0, GRID, solver=own, saveat=SaveAt(final=True)).y1
+    return solve(_term(solver, y0), y0, _grid(solver), solver=own, saveat=SaveAt(final=True)).y1
 
 
 def _term(solver: Solver, y0: State) -> Term:
     term = by_kind(solver.info, TERMS)
+    if isinstance(term, ReverseSDE):
+        return told(term, y0)
     return quiet(term, solver.info, y0) if Stochastic in solver.info.terms else term
+
+
+def _grid(solver: Solver) -> tuple[float, ...]:
+    return GRID[::-1] if draws(solver.info) else GRID
 
 
 def _takes_matrices(solver: Solver) -> bool:
@@ -88,4 +95,5 @@ TERMS: Mapping[type, Term] = {
     Split: Split(_decay, _decay),
     Semilinear: Semilinear(DiagonalFlow(torch.tensor(-1.0)), _decay),
     Denoising: Denoising(_decay),
+    ReverseSDE: ReverseSDE(_decay),
 }

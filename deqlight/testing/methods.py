@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from ..gradients import Reversible
 from ..solvers import ReversibleSolver, Solver
-from ..terms import Denoising
 from .cost import counted_evaluations, counted_iterations, counted_over_layers, unconverged_error
 from .finding import EXACT, Finding, Measurement, below, gap
 from .slopes import difference_gap, gradient_gap
 from .stiff import STIFF_PARTS
 from .structure import layers_to_undo, restart_gap, symplectic_defect, undo_gap
+from .told import denoises
 
 __all__ = ["METHODS"]
 
@@ -105,7 +105,7 @@ def _reversible_gradient(solver: Solver) -> Finding:
 
 
 def _has_layers(solver: Solver) -> bool:
-    return solver.info.nfe_step is not None and Denoising not in solver.info.terms
+    return solver.info.nfe_step is not None and not denoises(solver.info)
 
 
 METHODS = (

@@ -12,7 +12,9 @@ from ..states import each
 from ..terms import SDETerm
 from ..types import Calculus, Noise, State, Tensor, Time
 from .expansion import local_weak_order
+from .law import law_order
 from .quadrature import stepped_over_noise
+from .told import draws
 from .trial import mean_slope
 
 __all__ = ["calculus_gap", "moments", "weak_order"]
@@ -28,8 +30,11 @@ def weak_order(solver: Solver) -> float:
     """How fast the errors of moments fall, the worst of all: at the end of linear equations, and over nonlinear steps.
 
     A step of a linear equation is affine in y, with random coefficients whose expectations quadrature gives exactly;
-    each begins anew, also those of methods with a memory. Infinite if all is exact.
+    each begins anew, also those of methods with a memory. Infinite if all is exact. Of
+    samplers it is that of `law_order`, of their samples of Gaussian data.
     """
+    if draws(solver.info):
+        return law_order(solver)
     orders = [local_weak_order(solver, noise) for noise in _of_one_number(solver)]
     for linear in _linear(solver.info.calculus or "ito", _of_one_number(solver)[0]):
         pairs = [moments(solver, linear.term, steps) for steps in WEAK_STEPS]

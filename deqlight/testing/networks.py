@@ -9,10 +9,22 @@ import torch
 from torch import nn
 
 from ..solvers import SolverInfo
-from ..terms import Denoising, DiagonalFlow, Layered, ODETerm, Partitioned, Semilinear, Split, Stochastic, Term
+from ..terms import (
+    Denoising,
+    DiagonalFlow,
+    Layered,
+    ODETerm,
+    Partitioned,
+    ReverseSDE,
+    Semilinear,
+    Split,
+    Stochastic,
+    Term,
+)
 from ..types import State, Tensor
 from .equations import quiet
 from .problems import by_kind
+from .told import denoises, draws, told
 
 __all__ = ["edges", "network"]
 
@@ -28,13 +40,16 @@ def network(info: SolverInfo, layers: int) -> tuple[Term, State]:
     term = by_kind(info, STACKS)(*halves)
     if Stochastic in info.terms:
         return quiet(term, info, y0), y0
+    if isinstance(term, ReverseSDE):
+        return told(term, y0), y0
     return term, (y0, y0.flip(1).clone()) if isinstance(term, Partitioned) else y0
 
 
 def edges(info: SolverInfo, layers: int) -> list[float]:
-    """The times of the ends of layers; levels of noise, which cannot begin at 0, are one more."""
-    first = 1 if Denoising in info.terms else 0
-    return [float(n + first) for n in range(layers + 1)]
+    """The times of the ends of layers; levels of noise, which cannot begin at 0, are one more, and may have to fall."""
+    first = 1 if denoises(info) else 0
+    times = [float(n + first) for n in range(layers + 1)]
+    return times[::-1] if draws(info) else times
 
 
 class _Layer(nn.Module):
@@ -73,4 +88,5 @@ STACKS: Mapping[type, Callable[[Layered, Layered], Term]] = {
     Split: Split,
     Semilinear: _semilinear,
     Denoising: lambda one, other: Denoising(cast(ODETerm, one.layers[0]).field),  # which has no layers
+    ReverseSDE: lambda one, other: ReverseSDE(cast(ODETerm, one.layers[0]).field),
 }

@@ -11,6 +11,8 @@ from ..solving import solve
 from ..states import leaves
 from ..types import Noise
 from .equations import equations, exact_end
+from .law import path_order
+from .told import draws
 from .trial import mean_slope
 
 __all__ = ["strong_order"]
@@ -24,7 +26,12 @@ STEPS = (8, 16, 32, 64)
 
 @torch.no_grad()
 def strong_order(solver: Solver, noise: Noise, *, seed: int = 1) -> float:
-    """How fast the error of single paths falls with the step: the slope over steps of one set of Brownian paths."""
+    """How fast the error of single paths falls with the step: the slope over steps of one set of Brownian paths.
+
+    Of samplers it is that of `path_order`, towards their own paths in many steps.
+    """
+    if draws(solver.info):
+        return path_order(solver, seed=seed)
     equation, calculus = equations[noise], solver.info.calculus or "ito"
     grid = _even(FINE)
     brownian, y0 = Increments(base=grid, seed=seed), equation.starts(PATHS)

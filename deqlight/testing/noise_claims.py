@@ -8,6 +8,7 @@ from .finding import EXACT, Finding, Measurement, below, close, gap
 from .moments import calculus_gap, weak_order
 from .noise import strong_order
 from .noise_manners import noisy_batch_gap, noisy_clock_gap, noisy_gradient_gap, noisy_undo_gap, replay_gap
+from .told import draws
 
 __all__ = ["NOISE"]
 
@@ -93,7 +94,8 @@ def _replay(solver: Solver) -> Finding:
 
 
 def _noisy(solver: Solver) -> bool:
-    return bool(solver.info.strong_order)
+    """Whether it is asked on networks with noise; samplers are asked the same of the noise that they draw."""
+    return bool(solver.info.strong_order) and not draws(solver.info)
 
 
 NOISE = (

@@ -13,11 +13,12 @@ from ..errors import SolverFailure
 from ..interpolation import horner
 from ..solvers import Solver, SolverInfo, Step
 from ..states import as_float, each
-from ..terms import Denoising
 from ..types import State, Time
+from .law import law_order
 from .probes import bent
 from .problems import Problem, problem_for
 from .stiff import prothero_robinson
+from .told import denoises, draws
 from .trial import distance, even_grid, gradual_grid, limit_slope, run, stepped, uneven_grid
 
 __all__ = ["dense_gap", "dense_order", "error_order", "error_ratio", "layer_order", "observed_order", "stiff_order"]
@@ -72,8 +73,11 @@ def observed_order(
         solver: the solver.
         backward: integrate from the end to the start.
         uneven: take steps of 2/3 and 4/3 of the mean length by turns, or such as grow gradually, if it claims no more.
-        problem: the problem; None for that of the solver's kind of term.
+        problem: the problem; None for that of the solver's kind of term. Of samplers with noise it is the order of the
+            law of their samples, see `law_order`, which has no way back.
     """
+    if draws(solver.info) and problem is None:
+        return law_order(solver, uneven=uneven)
     chosen, other = problem or problem_for(solver.info), gradual_grid if solver.info.smooth_steps else uneven_grid
     grid = other if uneven else even_grid
     error = partial(_final_error, solver, chosen, grid, backward)
@@ -135,7 +139,7 @@ class _Search:
 
 def _search(info: SolverInfo, fine: bool = False) -> _Search:
     high = info.order >= HIGH_ORDER
-    if Denoising in info.terms:
+    if denoises(info):
         return _Search(NOISE_LEVELS, NOISE_LEVELS[-1], ROUNDING)
     if info.nfe_step is None:
         return _Search(FEW_STEPS, FEW_HIGH if high else FEW, ITERATED)

@@ -16,11 +16,11 @@ import torch
 from ..errors import InputError
 from ..solvers import SolverInfo
 from ..states import leaves
-from ..terms import Denoising, DiagonalFlow, ODETerm, Partitioned, Semilinear, Split, Stochastic, Term
+from ..terms import Denoising, DiagonalFlow, ODETerm, Partitioned, ReverseSDE, Semilinear, Split, Stochastic, Term
 from ..types import State, Tensor, Time
 from .equations import quiet
 from .problem import Problem
-from .quantiles import probability_flow
+from .quantiles import probability_flow, reverse_equation
 
 __all__ = [
     "Forced",
@@ -125,6 +125,7 @@ SMOOTH: Mapping[type, Callable[[torch.dtype, float, float], Problem]] = {
     Split: split,
     Semilinear: semilinear,
     Denoising: probability_flow,
+    ReverseSDE: reverse_equation,
 }
 
 

@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 import torch
 
 from ..states import leaves
-from ..terms import Denoising
+from ..terms import Denoising, ReverseSDE
 from ..types import State, Tensor, Time
 from .problem import Problem
+from .told import told
 
-__all__ = ["probability_flow"]
+__all__ = ["probability_flow", "reverse_equation"]
 
 WEIGHTS, MEANS, STDS = (0.5, 0.3, 0.2), (-1.0, 0.4, 1.3), (0.5, 0.4, 0.6)
 QUANTILES = ((0.04, 0.2, 0.47, 0.9), (0.1, 0.3, 0.55, 0.8), (0.15, 0.4, 0.7, 0.95))
@@ -20,6 +21,9 @@ QUANTILES = ((0.04, 0.2, 0.47, 0.9), (0.1, 0.3, 0.55, 0.8), (0.15, 0.4, 0.7, 0.9
 
 NOISE = (2000.0, 0.5)
 """From much more noise than data, where samplers start with methods of low order at no cost, to less."""
+
+MODERATE = (20.0, 0.5)
+"""From so much noise to less where noise is drawn: orders are measured elsewhere."""
 
 HALVINGS = 200
 
@@ -73,3 +77,10 @@ def probability_flow(dtype: torch.dtype, span: float, scale: float) -> Problem:
     """dy/dρ = ε(ρ, y) from much noise to little; `span` and `scale` are those of other problems and not used."""
     mixture = Mixture(dtype)
     return Problem(_Flow(mixture), *NOISE, mixture.exact, geometric=True)
+
+
+def reverse_equation(dtype: torch.dtype, span: float, scale: float) -> Problem:
+    """The reverse equation of the mixture with the same noise in every run; `exact` is where it begins, and no more."""
+    mixture = Mixture(dtype)
+    term = told(ReverseSDE(mixture), mixture.exact(MODERATE[0]))._replace(_modules={"inner": _Flow(mixture)})
+    return Problem(term, *MODERATE, mixture.exact, geometric=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from ..brownian import LEVY, SPACE_TIME
 from ..solvers import Solver, SolverInfo
-from ..terms import Stochastic, Term
+from ..terms import ReverseSDE, Stochastic, Term
 from ..terms.stochastic import NOISES
 
 __all__ = ["nonsense"]
@@ -57,7 +57,8 @@ def _noise(info: SolverInfo) -> Iterator[str]:
     claimed: dict[str, float] = {str(kind): order for kind, order in info.strong_order.items()}
     if (info.calculus is None) != (not claimed):
         yield f"calculus is {info.calculus!r} and strong_order {claimed!r}; one goes with the other"
-    if info.calculus is None and (info.weak_order is not None or info.area or Stochastic in info.terms):
+    needs_one = info.weak_order is not None or info.area or Stochastic in info.terms
+    if info.calculus is None and needs_one and ReverseSDE not in info.terms:  # whose noise is the same in both
         yield "weak_order, area or a Stochastic term goes without a calculus; say for which"
     if unknown := claimed.keys() - set(NOISES):
         yield f"strong_order names {sorted(unknown)}; noise is one of {', '.join(NOISES)}"
