@@ -5,6 +5,7 @@ from .conformance import check_solver, claims, report
 from .cost import Iterations, counted_evaluations, counted_iterations, counted_over_layers, unconverged_error
 from .ddp import Ranks, check_ddp, ddp_report, trained_by_two
 from .kinds import changed_kinds
+from .law import law, law_order, path_order
 from .manners import (
     batch_gap,
     clock_gap,
@@ -85,6 +86,8 @@ __all__ = [
     "gradient_gap",
     "gradient_report",
     "kept_kinds",
+    "law",
+    "law_order",
     "layer_order",
     "layers_gap",
     "measured_batch_gap",
@@ -99,6 +102,7 @@ __all__ = [
     "own_times_gap",
     "pair_gap",
     "parameter_gap",
+    "path_order",
     "pickled_gap",
     "problem_for",
     "repeat_gap",

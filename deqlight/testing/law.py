@@ -24,7 +24,7 @@ from .problem import Problem
 from .quantiles import Mixture
 from .trial import even_grid, limit_slope, mean_slope, uneven_grid
 
-__all__ = ["law", "law_order", "path_order"]
+__all__ = ["law", "law_order", "path_order", "repeat_gap"]
 
 MEAN, VARIANCE = 0.7, 0.3
 """Of the data. Not those of a standard normal number, for which some samplers are exact."""
@@ -91,6 +91,14 @@ def path_order(solver: Solver, *, seed: int = 1) -> float:
     exact = run(fine)
     errors = [float((run(fine[:: FINE // steps]) - exact).square().mean().sqrt()) for steps in PATH_STEPS]
     return mean_slope(errors, PATH_STEPS)
+
+
+@torch.no_grad()
+def repeat_gap(solver: Solver) -> float:
+    """The difference between two solves whose noise has one seed: zero, unless a sampler draws for itself."""
+    term, levels = ReverseSDE(Mixture(torch.float64), SCHEDULE, brownian=Increments(seed=1)), [6.0, 3.0, 1.0, 0.5]
+    y0 = torch.linspace(-6.0, 6.0, 6, dtype=torch.float64).reshape(3, 2)
+    return float((_end(solver, term, y0, levels) - _end(solver, term, y0, levels)).abs().max())
 
 
 def _end(solver: Solver, term: ReverseSDE, y0: Tensor, levels: Sequence[float]) -> Tensor:

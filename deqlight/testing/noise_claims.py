@@ -102,7 +102,7 @@ NOISE = (
     *(_strong(noise) for noise in ("additive", "diagonal", "scalar", "general")),
     Measurement("weak order", lambda s: s.info.weak_order is not None, _weak),
     Measurement("calculus", _tells, _calculus),
-    Measurement("replay, noise", _noisy, _replay),
+    Measurement("replay, noise", lambda s: _noisy(s) or draws(s.info), _replay),
     Measurement("samples, noise", _noisy, gap(noisy_batch_gap, EXACT, SAMPLES)),
     Measurement("clocks, noise", _noisy, gap(noisy_clock_gap, EXACT, CLOCKS)),
     Measurement("gradient, noise", _noisy, gap(noisy_gradient_gap, DIFFERENCES_WITHIN, GRADIENT)),

@@ -19,7 +19,9 @@ from ..solving import solve
 from ..states import each, leaves
 from ..terms import SDETerm
 from ..types import Noise, Tensor, Time
+from .law import repeat_gap
 from .slopes import nudged_gap
+from .told import draws
 from .trial import biggest, stepped
 
 __all__ = ["noisy_batch_gap", "noisy_clock_gap", "noisy_gradient_gap", "noisy_undo_gap", "replay_gap"]
@@ -36,6 +38,8 @@ LAYERS = 200
 @torch.no_grad()
 def replay_gap(solver: Solver) -> float:
     """The difference between two solves that see one Brownian path: zero, unless a solver draws for itself."""
+    if draws(solver.info):
+        return repeat_gap(solver)
     return max(biggest(each(torch.sub, _end(solver, *made), _end(solver, *made))) for made in _noisy(solver, GRID))
 
 

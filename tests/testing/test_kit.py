@@ -6,6 +6,7 @@ from functools import cache
 import pytest
 import torch
 from faulty_noise import FAULTS
+from faulty_samplers import FAULTS as SAMPLERS
 
 from deqlight.errors import ConformanceError
 from deqlight.solvers import (
@@ -262,6 +263,7 @@ class NeedsArguments(Euler):
 
 PLANTED = [
     *FAULTS,
+    *SAMPLERS,
     (ShiftedNodes, "order"),
     (EighthDigit, "order"),
     (TooProud, "order"),
