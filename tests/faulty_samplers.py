@@ -17,7 +17,7 @@ class OneInstance:
 
 
 class TooMuchNoise(OneInstance, DDPM):
-    """Draws noise with the variance that is left, in the place of the one that was lost: it is too small by a root."""
+    """A hundredth too much, in every step."""
 
     def fall(self, term, rho0, rho1, y0, carry):
         share = (rho1 / rho0) ** 2
