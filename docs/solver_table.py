@@ -11,6 +11,7 @@ from pathlib import Path
 
 from deqlight.plugin.manager import load
 from deqlight.solvers import Solver, SolverInfo
+from deqlight.terms import ReverseSDE
 
 PAGE = Path(__file__).parent / "reference" / "solvers.md"
 HEAD = """# All solvers
@@ -18,7 +19,8 @@ HEAD = """# All solvers
 Written by `python docs/solver_table.py` from each class's `info`; `deqlight check NAME` measures every claim of a row,
 [claims](../plugin/claims.md) says how. Wrappers and families are shown by one of their examples.
 
-- **order**: of convergence on smooth problems; in brackets that on Prothero and Robinson's stiff problem (λ = −10⁶).
+- **order**: of convergence on smooth problems; in brackets that on Prothero and Robinson's stiff problem (λ = −10⁶);
+  of samplers with noise (`ReverseSDE`), of the law of their samples.
 - **NFE**: field evaluations a step, and those of starting; "iterates" where each sample stops by its own iteration.
 - **error**: order of the local error estimate; a solver with one goes with `PID`.
 - **dense**: order between the steps. **stable to**: how far along the negative real axis; ∞ for A-stable methods.
@@ -74,7 +76,7 @@ def noise(info: SolverInfo) -> str:
 
 def dense(info: SolverInfo) -> str:
     """The order of the dense output."""
-    if info.derivative == 2:
+    if info.derivative == 2 or ReverseSDE in info.terms:
         return ""
     return str(min(info.order, 4) if info.dense_order is None else info.dense_order)
 

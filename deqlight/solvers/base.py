@@ -62,7 +62,8 @@ class SolverInfo:
     """What a solver claims. Every claim is measured by `deqlight.testing.check_solver`."""
 
     order: int
-    """Order of convergence on smooth, non-stiff, non-autonomous problems."""
+    """Order of convergence on smooth, non-stiff, non-autonomous problems; of solvers for `ReverseSDE`, that of the mean
+    and the variance of samples of Gaussian data, where a corrector draws nothing."""
     nfe_step: int | None
     """Field evaluations per step once running; None for iterative solvers, where they vary."""
     nfe_start: int = 0
