@@ -64,7 +64,7 @@ class Generator(Parts):
         if not isinstance(task, Generate):
             raise ConfigError(
                 f"the task is {type(task).__name__}, which generates nothing; deqlight {self.experiment.line.command} "
-                "needs a checkpoint of the task Generate, such as deqlight fit -c ddpm_points writes"
+                "needs a checkpoint of the task Generate, such as deqlight fit -c edm_points writes"
             )
         try:
             task.load_state_dict(self.weights)

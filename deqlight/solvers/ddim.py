@@ -90,7 +90,7 @@ class EDMHeun(DenoisingSolver):
     Args:
         churn: S_churn, how much noise is added; 0 integrates `Denoising`, more `ReverseSDE`.
         churn_min: S_tmin, the least level that it is added at.
-        churn_max: S_tmax, the most.
+        churn_max: S_tmax, the most; None adds it at all levels above.
         churn_noise: S_noise, n: above 1 it makes up for networks that take too much away; the law of exact estimates
             then has too much noise, however many steps there are.
 
@@ -105,9 +105,10 @@ class EDMHeun(DenoisingSolver):
     info = SolverInfo(order=2, nfe_step=2, terms=(Denoising,), reference="Karras et al. 2022, arXiv 2206.00364")
 
     def __init__(
-        self, churn: float = 0.0, churn_min: float = 0.0, churn_max: float = math.inf, churn_noise: float = 1.0
+        self, churn: float = 0.0, churn_min: float = 0.0, churn_max: float | None = None, churn_noise: float = 1.0
     ) -> None:
-        if not (0 <= churn < math.inf and 0 <= churn_min <= churn_max and 0 < churn_noise < math.inf):
+        most = math.inf if churn_max is None else churn_max
+        if not (0 <= churn < math.inf and 0 <= churn_min <= most and 0 < churn_noise < math.inf):
             raise InputError(
                 f"EDMHeun got churn={churn}, churn_min={churn_min}, churn_max={churn_max}, churn_noise={churn_noise}; "
                 "churn and its limits are at least 0, the least first, and churn_noise, usually near 1, is above 0"
@@ -136,7 +137,7 @@ class EDMHeun(DenoisingSolver):
                 f"{self!r} shares its churn out among the steps of a solve, and their number is not known: use fixed "
                 "steps, or churn=0"
             )
-        if not self.churn_min <= rho0 <= self.churn_max:
+        if rho0 < self.churn_min or (self.churn_max is not None and rho0 > self.churn_max):
             return rho0, y0
         higher = rho0 * (1 + min(self.churn / (len(term.levels) - 1), MOST_CHURN))
         if term.schedule is not None:
@@ -149,16 +150,13 @@ class EDMHeun(DenoisingSolver):
         return no_dense(self) if self.churn else super().dense(term, t0, t1, y0, step)
 
     def __repr__(self) -> str:
-        given: tuple[tuple[str, float, float], ...] = (
+        given: tuple[tuple[str, float | None, float | None], ...] = (
             ("", self.churn, 0.0),
             ("_min", self.churn_min, 0.0),
-            ("_max", self.churn_max, math.inf),
+            ("_max", self.churn_max, None),
+            ("_noise", self.churn_noise, 1.0),
         )
-        told = [
-            f"churn{name}={value:g}"
-            for name, value, usual in (*given, ("_noise", self.churn_noise, 1.0))
-            if value != usual
-        ]
+        told = [f"churn{name}={value:g}" for name, value, usual in given if value is not None and value != usual]
         return f"EDMHeun({', '.join(told)})" if told else "EDMHeun"
 
     @classmethod
