@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, cast
 
@@ -37,8 +38,9 @@ class Generate(Task):
 
     Logged per epoch, over all ranks: `train/loss`, `val/loss` and `test/loss`, that of the criterion, where validation
     and test see the same times and noise each time; and of the test, which draws as many samples as there are data,
-    `test/` and the name of each measure, and `nfe/forward`, the network's evaluations for a sample. In the test and in
-    `predict`, the sample beside data number i is a function of the seed and i alone, and of its class if there is one.
+    `test/` and the name of each measure (`test/sliced_wasserstein`), and `nfe/forward`, the network's evaluations for a
+    sample. In the test and in `predict`, the sample beside data number i is a function of the seed and i alone, and of
+    its class if there is one.
 
     Args:
         net: the network and what it tells.
@@ -131,7 +133,7 @@ class Generate(Task):
         super().on_test_epoch_end()
         for measure in self.measures:
             found = cast(TwoSamples, measure).compute()
-            named = found if isinstance(found, dict) else {type(measure).__name__.lower(): found}
+            named = found if isinstance(found, dict) else {_snake(type(measure).__name__): found}
             self.log_dict({f"test/{name}": value for name, value in named.items()})
             cast(TwoSamples, measure).reset()
 
@@ -159,3 +161,8 @@ class Generate(Task):
 
     def _classes(self, batch: Batch) -> Tensor | None:
         return None if self.classes is None else batch.targets
+
+
+def _snake(name: str) -> str:
+    """`SlicedWasserstein` as `sliced_wasserstein`."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
