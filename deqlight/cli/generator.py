@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ..data import Batch
 from ..errors import CheckpointError, ConfigError
 from ..nets import Sampler
 from ..plugin.manager import host as load_host
@@ -19,7 +19,7 @@ from .parts import Parts
 from .quiet import hush
 from .start import import_choices, prepare
 
-__all__ = ["Generator"]
+__all__ = ["SAMPLER", "Generator"]
 
 SAMPLER = tuple(field.name for field in fields(Sampler))
 """Options of the sampler, which the command line says for short: `--solver DDIM` is `--model.sampler.solver DDIM`."""
@@ -32,17 +32,25 @@ class Generator(Parts):
         line: the command line.
         options: the command's own options and their defaults.
         kinds: the command's own options that name a class.
+        short: options of the sampler that the command takes by their last name; `SAMPLER`, or none.
 
     Raises:
         ConfigError: for a configuration that cannot be, an experiment that is no generator, or no checkpoint.
         CheckpointError: for a checkpoint that cannot be read, or is of another network.
     """
 
-    def __init__(self, line: Line, options: dict[str, Any], kinds: dict[str, type] | None = None) -> None:
+    def __init__(
+        self,
+        line: Line,
+        options: dict[str, Any],
+        kinds: dict[str, type] | None = None,
+        short: tuple[str, ...] = (),
+    ) -> None:
         import_choices()
         hush()
         runs.forget()
-        words = tuple(_long(word, options) for word in line.rest)
+        self.short = short
+        words = tuple(_long(word, short) for word in line.rest)
         experiment = prepare(replace(line, rest=words), load_host(*map(Path, line.plugins)))
         if experiment.source is None:
             raise ConfigError(
@@ -51,6 +59,18 @@ class Generator(Parts):
         super().__init__(experiment, options, kinds)
         self.source, self.name = experiment.source, experiment.name
         self.task = self._trained()
+
+    def samples(self, part: str, count: int | None = None) -> Batch:
+        """So many samples of a part of the data, `train`, `val` or `test`; None takes all.
+
+        They come as the part's loader gives them: those of the training part in a shuffled order, by the seed.
+        """
+        batches: list[Batch] = []
+        for batch in getattr(self.data("test" if part == "test" else "fit"), f"{part}_dataloader")():
+            batches.append(batch)
+            if count is not None and sum(len(some.ids) for some in batches) >= count:
+                break
+        return Batch(*(torch.cat(column)[:count] for column in zip(*batches, strict=True)))
 
     def folder(self) -> Path:
         """A new folder for what the command writes, below the run whose checkpoint it takes."""
@@ -75,9 +95,9 @@ class Generator(Parts):
         return task.to(self.device).eval()
 
 
-def _long(word: str, options: Sequence[str] | dict[str, Any]) -> str:
+def _long(word: str, short: tuple[str, ...]) -> str:
     """An option of the sampler by its full name; any other word as it is."""
     name = word.removeprefix("--").partition("=")[0].partition(".")[0]
-    if word.startswith("--") and name in SAMPLER and name not in options:
+    if word.startswith("--") and name in short:
         return f"--model.sampler.{word.removeprefix('--')}"
     return word

@@ -15,6 +15,8 @@ usage: deqlight COMMAND [options]
   test         score a trained network:       deqlight test --ckpt_path best
   validate     score it on the validation part
   predict      write its predictions to a CSV file
+  sample       what a trained generator makes of noise:  deqlight sample -c ddpm_points --ckpt_path best
+  likelihood   how likely the data are by it:  deqlight likelihood -c ddpm_points --ckpt_path best
   bench        compare solvers and gradients:  deqlight bench -c neural_ode_digits
   compare      several experiments, several seeds, one table:  deqlight compare resnet_digits heun_digits
   plugins      list the plugins, what each brings, and why one is disabled
@@ -141,7 +143,74 @@ examples:
   deqlight compare resnet_digits revnet_digits mine.yaml --seeds 5
   deqlight compare resnet_digits --seeds 0,5,7 --out runs/short --trainer.max_epochs 5
 """
-OTHERS = {"bench": BENCH, "compare": COMPARE, "plugins": PLUGINS, "check": CHECK}
+SAMPLE = """\
+usage: deqlight sample --ckpt_path FILE|last|best [options]
+
+Draw samples from a trained generator, a checkpoint of the task Generate, by any solver: samples.npy, samples.json (how
+they were made) and, of images and of points in the plane, samples.png. Sample number i is a function of the seed and i
+alone, and of its class: the same in any batch, however many are drawn.
+
+  -c, --config NAME|FILE       an experiment by name: whose last or best checkpoint; its configuration beats the file's
+  --ckpt_path FILE|last|best   the weights, and the configuration they were trained with
+  --n N                        how many samples [64]
+  --first N                    number of the first, to go on where another call has ended [0]
+  --seed N                     of the noise [0]
+  --classes A,B,...            classes in turn, for networks that are told them; -1 is none [all]
+  --batch_size N               how many at once [256]
+  --out DIR                    where to write [a new folder below the run of the checkpoint]
+  --device NAME                cpu, cuda [cuda if there is one]
+  --plugin FILE.py             load a plugin of one file
+
+of the sampler [as the checkpoint has it]:
+  --solver NAME                DDIM, DPMpp2M, UniPC, DDPM, RK4, Dopri5 ...; --solver.OPTION X. AnalyticDPM measures the
+                               power of the network's noise first, on data of the training part
+  --steps N                    how many steps
+  --grid NAME                  where they are: UniformLogSNR, UniformTime, Quadratic, Karras
+  --controller PID             measured steps in their place; --controller.rtol X --controller.atol X
+  --guidance NAME              how much classes are heeded: ClassifierFree; --guidance.scale X
+  --threshold NAME             where pixels are kept: DynamicThreshold, StaticThreshold
+  --eta X                      noise that is drawn, for solvers of any stochastic equation
+  --variable rho|t             what is solved in: the noise, or the schedule's time (flows)
+
+examples:
+  deqlight sample -c ddpm_points --ckpt_path best --n 2000 --solver UniPC --steps 10
+  deqlight sample -c diffusion_digits --ckpt_path best --classes 3,7 --guidance ClassifierFree --guidance.scale 2
+"""
+LIKELIHOOD = """\
+usage: deqlight likelihood --ckpt_path FILE|last|best [options]
+
+How likely data are by a trained generator, a checkpoint of the task Generate, by its probability flow: the mean
+log-density in nats and bits per dimension, with standard errors, and each sample's in likelihood.csv. Densities are
+those of the data as they are, whatever the network sees.
+
+  -c, --config NAME|FILE       an experiment by name: whose last or best checkpoint; its configuration beats the file's
+  --ckpt_path FILE|last|best   the weights, and the configuration they were trained with
+  --part test|val|train        which part of the data [test]
+  --n N                        how many samples, the first of the data set; 0 takes all [0]
+  --width X                    how far apart levels are, 1/16 for the digits, 1/255 for bytes over 255: a level stands
+                               for all numbers around it; 0 where data have none [0]
+  --unconditional              tell the network no classes: --unconditional true
+  --solver NAME                a solver of ordinary equations [Dopri5]; --solver.OPTION X
+  --controller NAME            its steps [PID, 1e-5]: PID (rtol, atol), Constant (steps)
+  --trace NAME                 Exact, or Hutchinson (draws, law) [Exact up to 16 dimensions, then Hutchinson]
+  --seed N                     of what is drawn [0]
+  --batch_size N               how many at once [256]
+  --out FILE.csv               where to write [a new folder below the run of the checkpoint]
+  --device NAME                cpu, cuda [cuda if there is one]
+  --plugin FILE.py             load a plugin of one file
+
+examples:
+  deqlight likelihood -c ddpm_points --ckpt_path best
+  deqlight likelihood -c diffusion_digits --ckpt_path best --n 100 --width 0.0625 --trace Exact
+"""
+OTHERS = {
+    "sample": SAMPLE,
+    "likelihood": LIKELIHOOD,
+    "bench": BENCH,
+    "compare": COMPARE,
+    "plugins": PLUGINS,
+    "check": CHECK,
+}
 
 
 def experiments() -> list[str]:

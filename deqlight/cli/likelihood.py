@@ -59,11 +59,11 @@ def likelihood(line: Line, console: Console | None = None) -> int:
         )
     data = _data(generator)
     dims = cast(Tensor, data.inputs)[0].numel()
-    way = _way(generator, dims)
+    way, path = _way(generator, dims), _path(generator)
     parts = list(_weighed(generator, way, data, screen))
     logs, nfe = (torch.cat(kind) for kind in zip(*parts, strict=True))
     bits = bits_per_dim(logs, dims, settings["width"] or 1.0)
-    path = _written(generator, data.ids, logs, bits)
+    _write(path, data.ids, logs, bits)
     table = Table(show_header=False)
     table.add_column()
     table.add_column(overflow="fold")
@@ -85,9 +85,7 @@ def _data(generator: Generator) -> Batch:
     part, count = generator.settings["part"], generator.settings["n"]
     if part not in ("train", "val", "test"):
         raise ConfigError(f"--part is {part!r}; accepted: test, train, val")
-    data = generator.data("test" if part == "test" else "fit")
-    batches: list[Batch] = list(getattr(data, f"{part}_dataloader")())
-    whole = Batch(*(torch.cat(column) for column in zip(*batches, strict=True)))
+    whole = generator.samples(part)
     order = whole.ids.argsort()[: count or None]
     return Batch(*(column[order] for column in whole))
 
@@ -129,14 +127,22 @@ def _mean(values: Tensor) -> str:
     return f"{float(values.mean()):.4f} ± {error:.2g}"
 
 
-def _written(generator: Generator, ids: Tensor, logs: Tensor, bits: Tensor) -> Path:
+def _path(generator: Generator) -> Path:
+    """The file to write; found out before anything is weighed."""
     given = generator.settings["out"]
-    path = generator.folder() / "likelihood.csv" if given is None else Path(given).expanduser()
+    if given is None:
+        return generator.folder() / "likelihood.csv"
+    path = Path(given).expanduser()
     try:
-        with path.open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(("id", "log_density", "bits_per_dim"))
-            writer.writerows(zip(ids.tolist(), logs.tolist(), bits.tolist(), strict=True))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.open("a").close()
     except OSError as error:
-        raise ConfigError(f"--out {given} cannot be written: {error.strerror or error}") from error
+        raise ConfigError(f"--out {given} cannot be written: {error.strerror or error}; it is a CSV file") from error
     return path
+
+
+def _write(path: Path, ids: Tensor, logs: Tensor, bits: Tensor) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("id", "log_density", "bits_per_dim"))
+        writer.writerows(zip(ids.tolist(), logs.tolist(), bits.tolist(), strict=True))

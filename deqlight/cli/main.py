@@ -46,7 +46,7 @@ def _run(line: Line) -> int:
         return _print(_help(None))
     if line.command not in COMMANDS:
         raise ConfigError(f"there is no command {line.command!r}; {suggest(line.command, COMMANDS)}")
-    if "help" in line.flags:
+    if "help" in line.flags or ("help_all" in line.flags and line.command not in RUNS):
         return _print(_help(line.command))
     if line.command in RUNS:
         from .start import start

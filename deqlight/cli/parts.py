@@ -37,6 +37,9 @@ class Parts:
         ConfigError: saying in one line what is wrong with it.
     """
 
+    short: tuple[str, ...] = ()
+    """Options that the command takes under another name than the parser's."""
+
     def __init__(self, experiment: Experiment, options: dict[str, Any], kinds: dict[str, type] | None = None) -> None:
         self.experiment = experiment
         self.parser = Parser(allow_abbrev=False)
@@ -96,6 +99,7 @@ class Parts:
             return parser.parse_args([*first, *(line.rest if rest is None else rest)])
         except Rejected as error:
             known = [option for action in self.parser._actions for option in action.option_strings]
+            known += [f"--{option}" for option in self.short]
             common = (nn.Module, L.LightningModule, L.LightningDataModule)
             reader = Reader(tuple(checkpoint.packages(self.host)), common, apart=(L.LightningModule, Solver, Term))
             raise explain(error, line, self.configs, known, reader) from error

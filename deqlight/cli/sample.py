@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
@@ -16,14 +18,18 @@ from rich.table import Table
 
 from ..brownian import Key
 from ..errors import ConfigError
+from ..nets import Sampler
 from ..types import Tensor
-from .generator import Generator
+from .generator import SAMPLER, Generator
 from .line import Line
 from .sample_picture import draw
+from .sample_power import measure
 
 __all__ = ["sample"]
 
 OPTIONS = {"n": 64, "first": 0, "seed": 0, "classes": None, "batch_size": 256, "out": None}
+SAID = ("solver", "steps", "controller")
+"""Options of the sampler that the table always tells."""
 
 
 def sample(line: Line, console: Console | None = None) -> int:
@@ -33,7 +39,7 @@ def sample(line: Line, console: Console | None = None) -> int:
         DeqlightError: for whatever is wrong with the request.
     """
     screen = console or Console()
-    generator = Generator(line, OPTIONS)
+    generator = Generator(line, OPTIONS, short=SAMPLER)
     settings = generator.settings
     if settings["n"] < 1 or settings["batch_size"] < 1 or min(settings["first"], settings["seed"]) < 0:
         raise ConfigError(
@@ -42,18 +48,21 @@ def sample(line: Line, console: Console | None = None) -> int:
         )
     classes = _classes(generator)
     folder = _folder(generator)
+    known = measure(generator)
     start = time.perf_counter()
     parts = list(_drawn(generator, classes, screen))
     seconds = time.perf_counter() - start
     samples = torch.cat([x for x, _ in parts]).cpu().numpy()
     np.save(folder / "samples.npy", samples)
     nfe = float(torch.cat([nfe for _, nfe in parts]).float().mean())
-    _note(generator, folder, classes, nfe)
+    _note(generator, folder, classes, nfe, known)
     table = Table(show_header=False)
     table.add_column()
     table.add_column(overflow="fold")
     table.add_row("samples", f"{len(samples)} of shape {samples.shape[1:]}")
-    table.add_row("sampler", _told(generator))
+    table.add_row("sampler", _told(generator.task.sampler))
+    if known:
+        table.add_row("noise power", f"measured on {known:,} samples of the training part")
     table.add_row("NFE", f"{nfe:g} a sample")
     table.add_row("seconds", f"{seconds:.3g}")
     table.add_row("array", str(folder / "samples.npy"))
@@ -108,27 +117,33 @@ def _classes(generator: Generator) -> Tensor | None:
 
 
 def _folder(generator: Generator) -> Path:
+    """Where samples are written; found out before any is drawn."""
     given = generator.settings["out"]
     if given is None:
         return generator.folder()
     folder = Path(given).expanduser()
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=folder).close()
     except OSError as error:
-        raise ConfigError(f"--out {given} cannot be made: {error.strerror or error}") from error
+        raise ConfigError(f"--out {given} cannot be written to: {error.strerror or error}") from error
     return folder
 
 
-def _told(generator: Generator) -> str:
-    sampler = generator.task.sampler
+def _told(sampler: Sampler) -> str:
+    """The solver, where its steps are, and what else is not as usual."""
     where = f"{sampler.steps} steps" if sampler.controller is None else f"{sampler.controller!r}"
-    return f"{sampler.solver!r}, {where}"
+    usual = ((option.name, option.default) for option in fields(sampler) if option.name not in SAID)
+    others = (f"{name}={vars(sampler)[name]!r}" for name, value in usual if vars(sampler)[name] != value)
+    return ", ".join((f"{sampler.solver!r}", where, *others))
 
 
-def _note(generator: Generator, folder: Path, classes: Tensor | None, nfe: float) -> None:
+def _note(generator: Generator, folder: Path, classes: Tensor | None, nfe: float, known: int) -> None:
     """How the samples were made, so that they can be made again."""
     settings = generator.settings
     note: dict[str, Any] = {key: settings[key] for key in ("n", "first", "seed")}
     note |= {"checkpoint": str(generator.source), "sampler": repr(generator.task.sampler), "nfe": nfe}
     note["classes"] = None if classes is None else classes.tolist()
+    if known:
+        note["noise_power"] = f"measured on {known} samples"
     (folder / "samples.json").write_text(json.dumps(note, indent=1, ensure_ascii=False) + "\n")

@@ -92,11 +92,15 @@ class Denoiser(nn.Module):
         """dx/dt of the probability flow, α' x̂₀ + σ' ε̂: the field of a solve in the schedule's own time."""
         if self.prediction == "velocity":
             return self(t, x, classes)  # type: ignore[no-any-return]  # a module's call is untyped
-        rho = self.schedule.rho(t)
-        y = x / like(self.schedule.alpha(t), x)
-        eps = self.eps(rho, y, classes)
         da, ds = self.schedule.slopes(t)
-        return like(da, x) * (y - like(rho, x) * eps) + like(ds, x) * eps
+        if isinstance(self.prediction, Preconditioned):
+            rho = self.schedule.rho(t)
+            y = x / like(self.schedule.alpha(t), x)
+            eps = self.eps(rho, y, classes)
+            return like(da, x) * (y - like(rho, x) * eps) + like(ds, x) * eps
+        told = self(t, x, classes)
+        data, eps = (part(self.prediction, told, x, t, self.schedule) for part in (to_data, to_eps))
+        return like(da, x) * data + like(ds, x) * eps
 
     def _told(self, label: Time, x: Tensor, classes: Tensor | None) -> Tensor:
         told: Tensor = self.net(label, x) if classes is None else self.net(label, x, classes)

@@ -14,7 +14,7 @@ from ..schedules import Grid, Schedule, UniformLogSNR
 from ..solution import Solution
 from ..solvers import Solver
 from ..solving import check_compatible, solve
-from ..terms import Denoising, ODETerm, ReverseSDE, Term
+from ..terms import Denoising, Noised, ODETerm, ReverseSDE, Term
 from ..types import FieldFn, State, Tensor, Time
 from .denoiser import Denoiser
 from .guidance import ClassifierFree, Guidance, Labelled
@@ -52,7 +52,8 @@ class Sampler:
 
     Raises:
         InputError: for no steps; for a grid where steps are measured, or the time is solved in; for noise or a
-            threshold without ρ; for what the solver does not integrate.
+            threshold without ρ; for a solver that integrates nothing of the kind, that has a number of its own for
+            `eta`, or that needs steps of one length where ρ is solved in.
     """
 
     solver: Solver
@@ -80,6 +81,7 @@ class Sampler:
                 f"Sampler got eta={self.eta}, threshold={self.threshold} and variable='t'; both work in ρ: "
                 "variable='rho'"
             )
+        self._check_solver()
         check_compatible(self._term(_nothing, None), self.solver, self.controller, Direct())
 
     def __call__(self, denoiser: Denoiser, noise: Tensor, classes: Tensor | None = None) -> Samples:
@@ -89,14 +91,19 @@ class Sampler:
             denoiser: the network.
             noise: standard normal numbers, `(batch, *state)`.
             classes: what each is to be of, `(batch,)`; None says nothing.
+
+        Raises:
+            InputError: for a solve in time that begins where there is noise alone, with a network that tells eps.
+            SolverFailure: as from `solve`.
         """
         schedule = self.schedule or denoiser.schedule
         if self.variable == "t":
             first, last = schedule.ends
+            _check_start(denoiser, schedule, last)
             x0 = noise * schedule.prior_std
             solution = self._solved(ODETerm(self._field(denoiser.velocity, classes)), x0, self._times(last, first))
             return Samples(cast(Tensor, solution.y1), solution.stats.nfe)
-        levels = self._levels(schedule)
+        levels = self.levels(schedule)
         field = self._field(denoiser.eps, classes)
         term = self._term(field if self.threshold is None else self.threshold.around(field), schedule)
         y0 = noise * (schedule.prior_std / schedule.scale(levels[0]))
@@ -119,6 +126,34 @@ class Sampler:
             blank = next(denoiser.parameters()).new_empty(count, *shape)
             return self(denoiser, next_stream().normal(1, blank)[:, 0], classes)
 
+    def levels(self, schedule: Schedule) -> list[float]:
+        """ρ at the ends of steps, falling; where they are measured, at both ends."""
+        if self.controller is not None:
+            return list(schedule.rho_ends)
+        return (self.grid or UniformLogSNR()).times(schedule, self.steps)
+
+    def _check_solver(self) -> None:
+        """Refuse what cannot sample, or not so; of itself, `solve` would say what it integrates, and not what to do."""
+        if not isinstance(self.solver, Solver):
+            raise InputError(f"Sampler got solver={self.solver!r}; it needs a Solver, such as DPMpp2M()")
+        kinds, term = self.solver.info.terms, type(self._term(_nothing, None))
+        if self.variable == "rho" and self.solver.info.uniform_steps:
+            raise InputError(
+                f"Sampler got {self.solver!r}, which needs steps of one length, and levels of noise are not; solve in "
+                "the schedule's time, variable='t', or take a solver for unequal steps: AB2, Heun, DPMpp2M"
+            )
+        if self.eta and all(issubclass(kind, Noised) for kind in kinds):
+            raise InputError(
+                f"Sampler got {self.solver!r} and eta={self.eta:g}, which is for solvers of any stochastic equation, "
+                "such as SRK; this one has options of its own: leave eta out"
+            )
+        if not issubclass(term, kinds):
+            raise InputError(
+                f"Sampler got {self.solver!r}, which integrates {' or '.join(kind.__name__ for kind in kinds)}, and "
+                f"with variable={self.variable!r}, eta={self.eta:g} samples are made of {term.__name__}; take a solver "
+                f"of {'ordinary equations (Heun, RK4, Dopri5)' if self.variable == 't' else OTHERS}"
+            )
+
     def _term(self, field: FieldFn, schedule: Schedule | None) -> Term:
         if self.variable == "t":
             return ODETerm(field)
@@ -131,12 +166,6 @@ class Sampler:
             return field
         return (self.guidance or ClassifierFree()).guide(field, classes)
 
-    def _levels(self, schedule: Schedule) -> list[float]:
-        """ρ at the ends of steps; where they are measured, at both ends."""
-        if self.controller is not None:
-            return list(schedule.rho_ends)
-        return (self.grid or UniformLogSNR()).times(schedule, self.steps)
-
     def _times(self, first: float, last: float) -> list[float]:
         if self.controller is not None:
             return [first, last]
@@ -146,8 +175,20 @@ class Sampler:
         return solve(term, y0, ts, solver=self.solver, controller=self.controller, max_steps=MOST)
 
 
+OTHERS = "ordinary equations (Heun, Dopri5), of stochastic ones (SRK), or made for it (DPMpp2M, UniPC, DDPM)"
+
 MOST = 100_000
 """Steps that a sampler may take at most."""
+
+
+def _check_start(denoiser: Denoiser, schedule: Schedule, t: float) -> None:
+    """Refuse to begin where there is no data in x, with a network whose noise then tells nothing of them."""
+    if schedule.alpha(t) == 0 and denoiser.prediction not in ("x0", "v", "velocity"):
+        raise InputError(
+            f"Sampler got variable='t' and a network that tells {denoiser.prediction!r}, of which no data follow at "
+            f"t = {t:g}, where {type(schedule).__name__} has noise alone; solve in variable='rho', or train one that "
+            "tells x0, v or velocity"
+        )
 
 
 def _nothing(t: Time, y: State) -> State:

@@ -100,20 +100,22 @@ class AnalyticDPM(NoisySampler):
 
     Args:
         power: P, by level: a `NoisePower`, such as `noise_power` measures, or a function. Estimates above 1 count as 1.
+            None is to be measured, which `deqlight sample` does; until then no step is taken.
         eta: η, from 0 to 1: 1 is Analytic-DDPM, 0 Analytic-DDIM, which draws noise too.
         radius: where all data lie between −radius and radius, the most that their deviation can be, which bounds s:
             1 for images from −1 to 1, as published. None, which is right for all data, bounds nothing.
 
     Raises:
-        InputError: for a power that cannot be called, η outside of [0, 1], or a radius that is not positive.
+        InputError: for a power that cannot be called, η outside of [0, 1], or a radius that is not positive; from a
+            step, for no power.
 
     The published clip of the noise of the last two steps, for images of 256 values, is not there.
 
     Reference: Bao, Li, Zhu & Zhang, ICLR 2022 (arXiv 2201.06503), theorems 1 and 2.
     """
 
-    def __init__(self, power: Power, eta: float = 1.0, radius: float | None = None) -> None:
-        if not callable(power):
+    def __init__(self, power: NoisePower | Power | None = None, eta: float = 1.0, radius: float | None = None) -> None:
+        if power is not None and not callable(power):
             raise InputError(
                 f"AnalyticDPM got power={power!r}; it needs NoisePower(rhos, powers), as noise_power(field, x0, rhos) "
                 "measures it, or a function of ρ"
@@ -134,8 +136,21 @@ class AnalyticDPM(NoisySampler):
             reference="Bao et al. 2022, arXiv 2201.06503",
         )
 
+    def measured(self, power: Power) -> Self:
+        """The same with this power."""
+        return type(self)(power, self.eta, self.radius)
+
     def variance(self, rho0: float, rho1: float) -> float:
-        """The variance s² of the noise of a step, in y."""
+        """The variance s² of the noise of a step, in y.
+
+        Raises:
+            InputError: where no power was given.
+        """
+        if self.power is None:
+            raise InputError(
+                "AnalyticDPM got power=None, and steps by the power of the network's noise estimates; measure it once, "
+                "AnalyticDPM(noise_power(field, x0, rhos)), or draw samples by deqlight sample, which does"
+            )
         fresh = (self.eta * rho1) ** 2 * (1 - (rho1 / rho0) ** 2)
         moved = 1 - math.sqrt(rho1**2 - fresh) / rho0  # how much of the data's own spread goes into y₁
         spread = rho0**2 * max(1 - self.power(rho0), 0.0)
@@ -149,7 +164,8 @@ class AnalyticDPM(NoisySampler):
 
     def __repr__(self) -> str:
         limit = "" if self.radius is None else f", radius={self.radius:g}"
-        return f"AnalyticDPM({type(self.power).__name__}, eta={self.eta:g}{limit})"
+        power = "power=None" if self.power is None else type(self.power).__name__
+        return f"AnalyticDPM({power}, eta={self.eta:g}{limit})"
 
     @classmethod
     def examples(cls) -> Iterable[Self]:

@@ -56,7 +56,8 @@ class Generate(Task):
             Their numbers are comparable to none that was measured on other data, features, or numbers of samples.
 
     Raises:
-        InputError: for a network that is no `Denoiser`, no classes, a scale of 0, and numbers that are not finite.
+        InputError: for a network that is no `Denoiser`, no classes, a scale of 0, and numbers that are not finite; for
+            a sampler with guidance where the network is told of no classes.
     """
 
     def __init__(
@@ -77,6 +78,11 @@ class Generate(Task):
             raise InputError(f"Generate got shift={shift}, scale={scale}; both must be finite, and the scale above 0")
         if classes is not None and classes < 1:
             raise InputError(f"Generate got classes={classes}; it needs at least 1, or None to tell the network none")
+        if classes is None and sampler.guidance is not None:
+            raise InputError(
+                f"Generate got classes=None and a sampler with guidance={sampler.guidance!r}, which would heed "
+                "nothing; train with classes, on data whose targets they are, or sample without guidance"
+            )
         super().__init__(net, optimizer, scheduler, scheduler_interval, lambda stage: MetricCollection({}))
         chosen = (SlicedWasserstein(), MMD(), PrecisionRecall()) if measures is None else measures
         self.measures = torch.nn.ModuleList(chosen)

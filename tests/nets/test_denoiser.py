@@ -202,7 +202,7 @@ def test_transport_without_its_library_names_the_extra(monkeypatch):
         (partial(Sampler, DDIM(), steps=0), "steps=0"),
         (partial(Sampler, DDIM(), variable="x"), "variable='x'"),
         (partial(Sampler, RK4(), grid=UniformLogSNR(), variable="t"), "variable='t'"),
-        (partial(Sampler, DDIM(), variable="t"), "DDIM got the term ODETerm"),
+        (partial(Sampler, DDIM(), variable="t"), "DDIM, which integrates Denoising, .* samples are made of ODETerm"),
     ],
     ids=["prediction", "weight", "draw", "steps", "variable", "grid", "term"],
 )
