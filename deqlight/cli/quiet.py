@@ -22,7 +22,7 @@ WARNINGS = (
     r".*ModelCheckpoint.*dirpath has changed.*",
     r".*Be aware that when using `ckpt_path`, callbacks used to create the checkpoint.*",  # an evaluation needs none
     r".*recommended to use `self\.log\('(train|val|test|nfe)/.*sync_dist.*",  # Classify has synced them
-    r".*You're using the WeightAveraging callback, but loading.*",  # what is evaluated is the mean, which was saved
+    r".*using the WeightAveraging callback, but loading a checkpoint outside.*",  # the file's weights are the averaged
     r".*Couldn't infer the batch indices.*",  # every prediction carries its id
 )
 

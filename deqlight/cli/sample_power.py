@@ -8,7 +8,6 @@ from typing import cast
 import torch
 
 from ..brownian import Key, keyed
-from ..data import Batch
 from ..nets import Told
 from ..solvers import AnalyticDPM, NoisePower, noise_power
 from ..types import FieldFn, Tensor
@@ -33,22 +32,22 @@ def measure(generator: Generator) -> int:
     solver = task.sampler.solver
     if not isinstance(solver, AnalyticDPM) or solver.power is not None:
         return 0
-    data = generator.samples("train", MOST)
+    x, classes, ids = (cast(Tensor, column) for column in generator.samples("train", MOST))
     levels = task.sampler.levels(task.sampler.schedule or task.denoiser.schedule)
     rhos = sorted(rho for rho in levels if rho > 0)  # from no noise no step begins
     sums = torch.zeros(len(rhos), dtype=torch.float64)
-    for start in range(0, len(data.ids), AT_ONCE):
-        part = Batch(*(column[start : start + AT_ONCE] for column in data))
-        sums += len(part.ids) * torch.tensor(_power(generator, part, rhos).powers, dtype=torch.float64)
-    power = NoisePower(rhos, (sums / len(data.ids)).tolist())
+    for start in range(0, len(ids), AT_ONCE):
+        rows = slice(start, start + AT_ONCE)
+        powers = _power(generator, x[rows], classes[rows], ids[rows], rhos).powers
+        sums += len(ids[rows]) * torch.tensor(powers, dtype=torch.float64)
+    power = NoisePower(rhos, (sums / len(ids)).tolist())
     task.sampler = replace(task.sampler, solver=solver.measured(power))
-    return len(data.ids)
+    return len(ids)
 
 
-def _power(generator: Generator, data: Batch, rhos: list[float]) -> NoisePower:
+def _power(generator: Generator, x: Tensor, classes: Tensor, ids: Tensor, rhos: list[float]) -> NoisePower:
     """Of some data."""
-    task = generator.task
-    x, classes = (cast(Tensor, column).to(generator.device) for column in data[:2])
-    field = task.denoiser.eps if task.classes is None else Told(task.denoiser.eps, classes)
-    with keyed(Key(generator.settings["seed"], ids=data.ids)):
-        return noise_power(cast(FieldFn, field), task.normal(x), rhos)
+    task, device = generator.task, generator.device
+    field = task.denoiser.eps if task.classes is None else Told(task.denoiser.eps, classes.to(device))
+    with keyed(Key(generator.settings["seed"], ids=ids)):
+        return noise_power(cast(FieldFn, field), task.normal(x.to(device)), rhos)
