@@ -93,13 +93,14 @@ class Sampler:
             classes: what each is to be of, `(batch,)`; None says nothing.
 
         Raises:
-            InputError: for a solve in time that begins where there is noise alone, with a network that tells eps.
+            InputError: for a solve in time between noise alone and data alone, but by a network that tells v or
+                velocity.
             SolverFailure: as from `solve`.
         """
         schedule = self.schedule or denoiser.schedule
         if self.variable == "t":
             first, last = schedule.ends
-            _check_start(denoiser, schedule, last)
+            _check_ends(denoiser, schedule)
             x0 = noise * schedule.prior_std
             solution = self._solved(ODETerm(self._field(denoiser.velocity, classes)), x0, self._times(last, first))
             return Samples(cast(Tensor, solution.y1), solution.stats.nfe)
@@ -137,6 +138,11 @@ class Sampler:
         if not isinstance(self.solver, Solver):
             raise InputError(f"Sampler got solver={self.solver!r}; it needs a Solver, such as DPMpp2M()")
         kinds, term = self.solver.info.terms, type(self._term(_nothing, None))
+        if self.solver.info.derivative != 1:
+            raise InputError(
+                f"Sampler got {self.solver!r}, whose field is an acceleration, and the network tells a velocity; take "
+                f"a solver of {OTHERS}"
+            )
         if self.variable == "rho" and self.solver.info.uniform_steps:
             raise InputError(
                 f"Sampler got {self.solver!r}, which needs steps of one length, and levels of noise are not; solve in "
@@ -181,14 +187,19 @@ MOST = 100_000
 """Steps that a sampler may take at most."""
 
 
-def _check_start(denoiser: Denoiser, schedule: Schedule, t: float) -> None:
-    """Refuse to begin where there is no data in x, with a network whose noise then tells nothing of them."""
-    if schedule.alpha(t) == 0 and denoiser.prediction not in ("x0", "v", "velocity"):
-        raise InputError(
-            f"Sampler got variable='t' and a network that tells {denoiser.prediction!r}, of which no data follow at "
-            f"t = {t:g}, where {type(schedule).__name__} has noise alone; solve in variable='rho', or train one that "
-            "tells x0, v or velocity"
-        )
+def _check_ends(denoiser: Denoiser, schedule: Schedule) -> None:
+    """Refuse to go from where x is noise alone to where it is data alone by what does not tell of the other there."""
+    clean, noisy = schedule.ends
+    for t, nothing, enough in (
+        (noisy, schedule.alpha(noisy) == 0, ("x0", "v", "velocity")),
+        (clean, schedule.sigma(clean) == 0, ("eps", "score", "v", "velocity")),
+    ):
+        if nothing and denoiser.prediction not in enough:
+            raise InputError(
+                f"Sampler got variable='t' and a network that tells {denoiser.prediction!r}, of which no velocity "
+                f"follows at t = {t:g}, where x is noise or data alone by {schedule!r}; solve in variable='rho', or "
+                "train one that tells v or velocity"
+            )
 
 
 def _nothing(t: Time, y: State) -> State:

@@ -189,13 +189,12 @@ def averaging():
 def test_stopped_and_resumed_is_as_never_stopped(tmp_path, extra):
     whole = generate()
     fitted(tmp_path / "whole", whole, *(make() for make in extra), Best("val/loss", "min"), Last())
-    task = generate()
+    act = training.At(6, training.interrupt)  # in the second epoch of four batches
+    first, second = ([*(make() for make in extra), Best("val/loss", "min"), Last()] for _ in range(2))
     with pytest.raises(Stopped) as stop:
-        act = training.At(6, training.interrupt)  # in the second epoch of four batches
-        fitted(tmp_path / "a", task, *(make() for make in extra), act, Best("val/loss", "min"), Last())
+        fitted(tmp_path / "a", generate(), act, *first)
     resumed = generate(seed=5)
-    callbacks = [*(make() for make in extra), Best("val/loss", "min"), Last()]
-    fitted(tmp_path / "b", resumed, *callbacks, ckpt_path=stop.value.path)
+    fitted(tmp_path / "b", resumed, *second, ckpt_path=stop.value.path)
     assert resumed.key(Batch(*[torch.zeros(1)] * 3)).seed == whole.key(Batch(*[torch.zeros(1)] * 3)).seed
     assert all(torch.equal(a, b) for a, b in zip(resumed.parameters(), whole.parameters(), strict=True))
 
