@@ -15,8 +15,8 @@ usage: deqlight COMMAND [options]
   test         score a trained network:       deqlight test --ckpt_path best
   validate     score it on the validation part
   predict      write its predictions to a CSV file
-  sample       what a trained generator makes of noise:  deqlight sample -c ddpm_points --ckpt_path best
-  likelihood   how likely the data are by it:  deqlight likelihood -c ddpm_points --ckpt_path best
+  sample       what a trained generator makes of noise:  deqlight sample -c edm_points --ckpt_path best
+  likelihood   how likely the data are by it:  deqlight likelihood -c edm_points --ckpt_path best
   bench        compare solvers and gradients:  deqlight bench -c neural_ode_digits
   compare      several experiments, several seeds, one table:  deqlight compare resnet_digits heun_digits
   plugins      list the plugins, what each brings, and why one is disabled
@@ -173,7 +173,7 @@ of the sampler [as the checkpoint has it]:
   --variable rho|t             what is solved in: the noise, or the schedule's time (flows)
 
 examples:
-  deqlight sample -c ddpm_points --ckpt_path best --n 2000 --solver UniPC --steps 10
+  deqlight sample -c edm_points --ckpt_path best --n 2000 --solver UniPC --steps 10
   deqlight sample -c diffusion_digits --ckpt_path best --classes 3,7 --guidance ClassifierFree --guidance.scale 2
 """
 LIKELIHOOD = """\
@@ -200,7 +200,7 @@ those of the data as they are, whatever the network sees.
   --plugin FILE.py             load a plugin of one file
 
 examples:
-  deqlight likelihood -c ddpm_points --ckpt_path best
+  deqlight likelihood -c edm_points --ckpt_path best
   deqlight likelihood -c diffusion_digits --ckpt_path best --n 100 --width 0.0625 --trace Exact
 """
 OTHERS = {

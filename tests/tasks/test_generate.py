@@ -22,7 +22,7 @@ from deqlight.tasks import Generate
 
 FLOAT32 = 1e-4  # relative, of sums in another order, through a few evaluations of a network
 LOGGED = {"train/loss", "nfe/forward", "nfe/backward", "val/loss"}
-TESTED = {"test/loss", "test/slicedwasserstein", "test/mmd", "test/precision", "test/recall", "nfe/forward"}
+TESTED = {"test/loss", "test/sliced_wasserstein", "test/mmd", "test/precision", "test/recall", "nfe/forward"}
 
 
 def generate(seed=0, classes=None, prediction="eps", **options):
