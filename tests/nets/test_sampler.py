@@ -53,7 +53,7 @@ import deqlight_sspms  # noqa: E402
 SCHEDULE = VP(t_min=0.02)
 TRUTH = GaussianMixture([0.3, 0.7], [[1.0, 0.5], [-0.8, 0.2]], [0.1, 0.3])
 STEPS = 100
-NEAR = 0.5  # how far the slope from 100 to 200 steps may be below the order, for short grids; AB4, of four steps, still begins
+NEAR = 0.5  # how far the slope from 100 to 200 steps may be below the order; AB4, of four steps, still begins
 ROUNDED = 1e-9  # errors so small are rounding, or nearly
 BOUNDS = {1: 0.06, 2: 5e-4, 3: 2e-5, 4: 1e-6}  # of the error at 200 steps; the worst of each order has about half
 SIGMAS, DRAWS = 5.0, 4000

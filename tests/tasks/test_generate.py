@@ -66,7 +66,7 @@ def test_the_test_measures_by_name(tmp_path):
     assert set(tested) == TESTED and tested["nfe/forward"] == 6
     own = generate(measures=[FrechetDistance(2)], sampler=Sampler(DDIM(), 3))
     (tested,) = quiet(tmp_path).test(own, datamodule=points(), verbose=False)
-    assert set(tested) == {"test/loss", "test/frechetdistance", "nfe/forward"} and tested["nfe/forward"] == 3
+    assert set(tested) == {"test/loss", "test/frechet_distance", "nfe/forward"} and tested["nfe/forward"] == 3
     data = points()
     data.setup("test")
     _, samples = predicted(tmp_path, own, data)
@@ -74,7 +74,7 @@ def test_the_test_measures_by_name(tmp_path):
     for batch in data.test_dataloader():
         by_hand.update(batch.inputs, real=True)
     by_hand.update(samples, real=False)
-    assert tested["test/frechetdistance"] == pytest.approx(float(by_hand.compute()), rel=FLOAT32)
+    assert tested["test/frechet_distance"] == pytest.approx(float(by_hand.compute()), rel=FLOAT32)
 
 
 def test_a_second_test_measures_anew(tmp_path):
