@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, cast
+from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from ..states import axpy
 from ..terms import Denoising, Term
 from ..types import Carry, State
 from .base import SolverInfo, Step
-from .denoising import DenoisingSolver, mix
+from .denoising import DenoisingSolver, MultistepSampler, mix
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -31,14 +31,7 @@ MOST = 4
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(24)
 
 
-class _Past(NamedTuple):
-    """The noise estimates of the steps behind, the newest first, and where they were made."""
-
-    noises: tuple[State, ...]
-    rhos: tuple[float, ...]
-
-
-class DEIS(DenoisingSolver):
+class DEIS(MultistepSampler):
     """Adams–Bashforth with the noise a polynomial in a time of choice: y₁ = y₀ + Σ ε_j ∫ L_j dρ. tAB and ρAB of DEIS.
 
     Order as chosen, one evaluation a step; the first steps have as many points as there are, and a last one to 0 is of
@@ -48,6 +41,8 @@ class DEIS(DenoisingSolver):
     Args:
         order: points that the polynomial goes through, 1 to 4: tAB0 to tAB3 of the paper.
         variable: `t`, the time of the term's schedule; `rho`; or `lambda`.
+        lower_final: whether the polynomial of the last steps goes through as many points as there are steps left, where
+            that is known.
 
     Raises:
         InputError: for other orders and variables.
@@ -56,11 +51,11 @@ class DEIS(DenoisingSolver):
     2204.13902).
     """
 
-    def __init__(self, order: int = 3, variable: Variable = "t") -> None:
+    def __init__(self, order: int = 3, variable: Variable = "t", lower_final: bool = False) -> None:
         if not 1 <= order <= MOST:
             raise InputError(f"DEIS got order={order}; it has the orders 1 to {MOST}")
         check_word("DEIS", "variable", variable, VARIABLES)
-        self.order, self.variable = order, variable
+        self.order, self.kept, self.variable, self.lower_final = order, order - 1, variable, lower_final
         self.info = SolverInfo(
             order=order,
             nfe_step=1,
@@ -71,17 +66,19 @@ class DEIS(DenoisingSolver):
         )
 
     def __repr__(self) -> str:
-        return f"DEIS({self.order}, variable={self.variable!r})"
+        return f"DEIS({self.order}, variable={self.variable!r}{', lower_final=True' * self.lower_final})"
 
-    def walk(self, term: Term, rho0: float, rho1: float, y0: State, carry: Carry) -> Step:
-        """One step; `carry` are the noise estimates before, and where they were made."""
-        now, behind = term.vf(rho0, y0), _Past((), ()) if carry is None else carry
-        noises, rhos = (now, *behind.noises), (rho0, *behind.rhos)
-        past = _Past(noises[: self.order - 1], rhos[: self.order - 1])
-        if rho1 == 0.0 or len(rhos) == 1:
-            return Step(axpy(rho1 - rho0, now, y0), past)
-        weights = _integrals(_scale(cast(Denoising, term), self.variable), rho1, rhos)
-        return Step(mix([1.0, *weights], [y0, *noises]), past)
+    def estimate(self, rho: float, y: State, noise: State) -> State:
+        """The noise."""
+        return noise
+
+    def weights(
+        self, term: Denoising, end: float, rhos: tuple[float, ...], points: int, before: int
+    ) -> tuple[float, ...]:
+        """1, and those of the noise estimates."""
+        if points == 1:
+            return 1.0, end - rhos[0]
+        return 1.0, *_integrals(_scale(term, self.variable), end, rhos[:points])
 
     @classmethod
     def examples(cls) -> Sequence[Self]:

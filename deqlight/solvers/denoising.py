@@ -5,14 +5,18 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from functools import reduce
+from typing import NamedTuple, cast
 
 from ..errors import InputError
 from ..states import as_float, axpy, each
-from ..terms import Term
+from ..terms import Denoising, Term
 from ..types import Carry, State, Tensor, Time
 from .base import Solver, Step
 
-__all__ = ["DenoisingSolver", "data", "mix"]
+__all__ = ["DenoisingSolver", "MultistepSampler", "Past", "data", "mix"]
+
+REMEMBERED = 4096
+"""For how many steps weights are kept: one solve after another over the same grid has the same."""
 
 
 class DenoisingSolver(Solver):
@@ -29,6 +33,8 @@ class DenoisingSolver(Solver):
             InputError: for a ρ below 0, or a step that begins at 0, where all noise is gone; and for levels of noise
                 that differ by sample.
         """
+        if type(t0) is float and type(t1) is float and t0 > 0.0 and t1 >= 0.0:
+            return self.walk(term, t0, t1, y0, carry)  # as it is but for solves with times of a gradient
         if any(isinstance(t, Tensor) and t.numel() > 1 for t in (t0, t1)):
             raise InputError(f"{self!r} got other levels of noise for each sample; a batch shares them: give floats")
         rho0, rho1 = as_float(t0), as_float(t1)
@@ -43,6 +49,63 @@ class DenoisingSolver(Solver):
         """One step from `rho0` to `rho1`, which may be 0."""
 
 
+class Past(NamedTuple):
+    """What a sampler remembers of the steps behind: estimates, the newest first, and where they were made."""
+
+    estimates: tuple[State, ...] = ()
+    rhos: tuple[float, ...] = ()
+    points: int = 0
+    """How many of them the last step used."""
+
+
+class MultistepSampler(DenoisingSolver):
+    """A sampler of one evaluation a step, whose step is a sum of the state and estimates of this and earlier steps.
+
+    A subclass gives `info`, `order`, `kept`, `weights`, and, if its estimates are not of the data, `estimate`.
+    """
+
+    order: int
+    """How many estimates a step uses at most."""
+    kept: int
+    """How many are remembered."""
+    lower_final: bool = False
+    """Whether the last steps use as many estimates as there are steps left, where that is known."""
+
+    def walk(self, term: Term, rho0: float, rho1: float, y0: State, carry: Carry) -> Step:
+        """One step; `carry` are the estimates before, and where they were made."""
+        noise, behind = term.vf(rho0, y0), Past() if carry is None else carry
+        estimates, rhos = (self.estimate(rho0, y0, noise), *behind.estimates), (rho0, *behind.rhos)
+        points = self._points(term, rho0, len(rhos))
+        past = Past(estimates[: self.kept], rhos[: self.kept], points)
+        if rho1 == 0.0:
+            return Step(data(rho0, y0, noise), past)
+        weights = self.weights(cast(Denoising, term), rho1, rhos, points, behind.points)
+        return Step(mix(weights, (y0, *estimates[: len(weights) - 1])), past)
+
+    def estimate(self, rho: float, y: State, noise: State) -> State:
+        """What is remembered: the data that the noise estimate believes in, or the noise."""
+        return data(rho, y, noise)
+
+    @abstractmethod
+    def weights(
+        self, term: Denoising, end: float, rhos: tuple[float, ...], points: int, before: int
+    ) -> tuple[float, ...]:
+        """What a step to the level `end` multiplies the state with, and the estimates, the newest first.
+
+        Args:
+            term: the term, for its schedule.
+            end: where the step ends, above 0.
+            rhos: where the estimates were made, the newest first: here, then at the steps behind.
+            points: how many of them to use.
+            before: how many the step before used; 0 if there was none.
+        """
+
+    def _points(self, term: Term, rho: float, known: int) -> int:
+        most = min(self.order, known)
+        left = cast(Denoising, term).left(rho) if self.lower_final else None
+        return most if left is None else max(1, min(most, left))
+
+
 def data(rho: float, y: State, noise: State) -> State:
     """The data that a noise estimate believes in: D = y − ρ ε."""
     return axpy(-rho, noise, y)
@@ -51,5 +114,5 @@ def data(rho: float, y: State, noise: State) -> State:
 def mix(weights: Sequence[float], states: Sequence[State]) -> State:
     """The sum of `weight · state`, one pass over memory for each."""
     (first, *others), (state, *rest) = weights, states
-    start: State = each(lambda leaf: leaf * first, state)
+    start: State = each(lambda leaf: leaf * first, state) if first != 1.0 else state
     return reduce(lambda total, part: axpy(part[0], part[1], total), zip(others, rest, strict=True), start)

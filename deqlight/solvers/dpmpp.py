@@ -3,55 +3,75 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
-from ..terms import Denoising, Term
-from ..types import Carry, State
-from .base import SolverInfo, Step
-from .denoising import DenoisingSolver, data, mix
+from ..terms import Denoising
+from .base import SolverInfo
+from .denoising import REMEMBERED, MultistepSampler
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["DPMpp2M", "DPMpp3M"]
 
 
-class _Past(NamedTuple):
-    """The data estimates of the steps behind, the newest first, and the log-SNRs they were made at."""
+class _DPMpp(MultistepSampler):
+    """DPM-Solver++ with any number of steps behind it."""
 
-    estimates: tuple[State, ...]
-    lams: tuple[float, ...]
+    def __init__(self, lower_final: bool = False) -> None:
+        self.lower_final = lower_final
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({'lower_final=True' if self.lower_final else ''})"
+
+    @classmethod
+    def examples(cls) -> Sequence[Self]:
+        """As it is, whose order can be measured: lower orders at the end are lower orders of the whole."""
+        return (cls(),)
 
 
-class DPMpp2M(DenoisingSolver):
+class DPMpp2M(_DPMpp):
     """DPM-Solver++(2M): y₁ = (ρ₁/ρ₀) y₀ + (1 − ρ₁/ρ₀) ((1 + 1/2r) D₀ − 1/2r D₋₁), r = h₋₁/h in log-SNR.
 
     Order 2, one evaluation a step; the first step, and a last one to 0, is of order 1. Not to be confused with
     `DPMpp2S`, which has a stage within the step, nor with `ETD2`, whose weight of the difference is exact.
 
+    Args:
+        lower_final: whether the last step is of order 1, where it is known which that is.
+
     Reference: Lu et al., DPM-Solver++, 2022 (arXiv 2211.01095), algorithm 2.
     """
 
+    order, kept = 2, 1
     info = SolverInfo(order=2, nfe_step=1, steps=2, terms=(Denoising,), reference="Lu et al. 2022, arXiv 2211.01095")
 
-    def walk(self, term: Term, rho0: float, rho1: float, y0: State, carry: Carry) -> Step:
-        """One step; `carry` is the estimate before, and where it was made."""
-        lam, now = -math.log(rho0), data(rho0, y0, term.vf(rho0, y0))
-        past = _Past((now,), (lam,))
-        share = rho1 / rho0
-        if carry is None or rho1 == 0.0:
-            return Step(mix([share, 1 - share], [y0, now]), past)
-        lean = (1 - share) * 0.5 * (-math.log(share)) / (lam - carry.lams[0])  # of 1/2r = h/2h₋₁
-        return Step(mix([share, 1 - share + lean, -lean], [y0, now, carry.estimates[0]]), past)
+    def weights(
+        self, term: Denoising, end: float, rhos: tuple[float, ...], points: int, before: int
+    ) -> tuple[float, ...]:
+        """Of the state and up to two estimates of the data."""
+        share = end / rhos[0]
+        if points == 1:
+            return share, 1 - share
+        lean = (1 - share) * 0.5 * math.log(share) / math.log(rhos[0] / rhos[1])  # of 1/2r = h/2h₋₁
+        return share, 1 - share + lean, -lean
 
 
-class DPMpp3M(DenoisingSolver):
+class DPMpp3M(_DPMpp):
     """DPM-Solver++ of third order with two steps behind it: the parabola through three data estimates.
 
     y₁ = e⁻ʰ y₀ + ∫₀ʰ e⁻⁽ʰ⁻ˢ⁾ D(λ₀ + s) ds. Order 3, one evaluation a step; the first two steps are of order 1 and 2, a
     last one to 0 of order 1. The published program has half of the second difference, and so order 2. Not to be
     confused with `DPMSolver3`, which has stages.
 
+    Args:
+        lower_final: whether the last two steps are of order 2 and 1, where it is known which those are.
+
     Reference: Lu et al., DPM-Solver++, 2022 (arXiv 2211.01095), appendix B; the weights by exact integration.
     """
 
+    order, kept = 3, 2
     info = SolverInfo(
         order=3,
         nfe_step=1,
@@ -61,16 +81,17 @@ class DPMpp3M(DenoisingSolver):
         reference="Lu et al. 2022, arXiv 2211.01095",
     )
 
-    def walk(self, term: Term, rho0: float, rho1: float, y0: State, carry: Carry) -> Step:
-        """One step; `carry` are the two estimates before, and where they were made."""
-        lam, now = -math.log(rho0), data(rho0, y0, term.vf(rho0, y0))
-        behind = _Past((), ()) if carry is None else carry
-        past = _Past((now, *behind.estimates)[:2], (lam, *behind.lams)[:2])
-        if rho1 == 0.0:
-            return Step(now, past)
-        estimates, lams = (now, *behind.estimates), (lam, *behind.lams)
-        weights = exponential_weights(-math.log(rho1 / rho0), [at - lam for at in lams])
-        return Step(mix([rho1 / rho0, *weights], [y0, *estimates]), past)
+    def weights(
+        self, term: Denoising, end: float, rhos: tuple[float, ...], points: int, before: int
+    ) -> tuple[float, ...]:
+        """Of the state and up to three estimates of the data."""
+        return _exact(end, rhos[:points])
+
+
+@lru_cache(REMEMBERED)
+def _exact(end: float, rhos: tuple[float, ...]) -> tuple[float, ...]:
+    here = rhos[0]
+    return end / here, *exponential_weights(math.log(here / end), [math.log(here / rho) for rho in rhos])
 
 
 def exponential_weights(h: float, nodes: list[float]) -> list[float]:

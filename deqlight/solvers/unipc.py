@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+from functools import lru_cache
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
 from ..errors import InputError, check_word
-from ..states import as_float
-from ..terms import Denoising, Term
-from ..types import Carry, State, Time
-from .base import SolverInfo, Step
-from .denoising import DenoisingSolver, data, mix
+from ..terms import Denoising
+from .base import SolverInfo
+from .denoising import REMEMBERED, MultistepSampler
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -27,26 +26,20 @@ MOST = 3
 """The highest order of the predictor."""
 
 
-class _Past(NamedTuple):
-    """Data estimates at the predictions of this and earlier steps, the newest first, where, and where it all ends."""
-
-    estimates: tuple[State, ...]
-    lams: tuple[float, ...]
-    end: float
-
-
-class UniPC(DenoisingSolver):
+class UniPC(MultistepSampler):
     """The unified predictor–corrector: the network is asked at the prediction, and the prediction then corrected by it.
 
-    The corrected state is not asked again, so that the corrector costs nothing: order p + 1 for a predictor of order p.
-    One evaluation a step: that at the end of a step is the next one's first, and in the last, which has no corrector,
-    there is none. The first steps have as many points as there are; a last step to 0 is of order 1. Without the
-    corrector it is UniP, of order p. Not to be confused with `ABM3`, which evaluates the corrected state again.
+    A step begins at a prediction. What the network says there corrects it, and predicts the end of the step: the state
+    between two steps is a prediction, its correction is never formed, nor asked for again, so that it costs nothing.
+    Order p + 1 for a predictor of order p, one evaluation a step. The first steps have as many points as there are; a
+    last step to 0 is of order 1. Without the corrector it is UniP, of order p. Not to be confused with `ABM3`, which
+    evaluates the corrected state again.
 
     Args:
         order: p, 1 to 3.
         variant: `bh1` or `bh2`, the B(h) of the paper.
         correct: whether predictions are corrected.
+        lower_final: whether the predictor's order is at most the number of steps left, where that is known.
 
     Raises:
         InputError: for other orders and variants.
@@ -54,11 +47,14 @@ class UniPC(DenoisingSolver):
     Reference: Zhao, Bai, Rao, Zhou & Lu, UniPC, NeurIPS 2023 (arXiv 2302.04867), with data prediction.
     """
 
-    def __init__(self, order: int = 2, variant: Variant = "bh2", correct: bool = True) -> None:
+    def __init__(
+        self, order: int = 2, variant: Variant = "bh2", correct: bool = True, lower_final: bool = False
+    ) -> None:
         if not 1 <= order <= MOST:
             raise InputError(f"UniPC got order={order}; it has the orders 1 to {MOST}")
         check_word("UniPC", "variant", variant, ("bh1", "bh2"))
-        self.order, self.variant, self.correct = order, variant, correct
+        self.order, self.variant, self.correct, self.lower_final = order, variant, correct, lower_final
+        self.kept = order if correct else order - 1
         self.info = SolverInfo(
             order=order + correct,
             nfe_step=1,
@@ -69,55 +65,14 @@ class UniPC(DenoisingSolver):
         )
 
     def __repr__(self) -> str:
-        return f"UniPC({self.order}, {self.variant!r}{'' if self.correct else ', correct=False'})"
+        options = f"{', correct=False' * (not self.correct)}{', lower_final=True' * self.lower_final}"
+        return f"UniPC({self.order}, {self.variant!r}{options})"
 
-    def init(self, term: Term, t0: Time, t1: Time, y0: State) -> Carry:
-        """Where the solve ends: the last step has no corrector."""
-        return _Past((), (), as_float(t1))
-
-    def walk(self, term: Term, rho0: float, rho1: float, y0: State, carry: Carry) -> Step:
-        """One step; `carry` are the estimates at this and earlier predictions, and where they were made."""
-        past, lam = carry, -math.log(rho0)
-        if not past.estimates:
-            past = past._replace(estimates=(data(rho0, y0, term.vf(rho0, y0)),), lams=(lam,))
-        elif past.lams[0] != lam:  # without a corrector the last step did not evaluate at its end
-            past = self._seen(past, data(rho0, y0, term.vf(rho0, y0)), lam)
-        if rho1 == 0.0:
-            return Step(past.estimates[0], past)
-        h, m = -math.log(rho1 / rho0), min(self.order, len(past.lams))
-        ratios = [(at - lam) / h for at in past.lams[1:m]]
-        predicted = self._moved(h, ratios, y0, past.estimates[:m])
-        if not self.correct or rho1 == past.end:
-            return Step(predicted, past)
-        new = data(rho1, predicted, term.vf(rho1, predicted))
-        corrected = self._moved(h, [*ratios, 1.0], y0, (*past.estimates[:m], new))
-        return Step(corrected, self._seen(past, new, -math.log(rho1)))
-
-    def _seen(self, past: _Past, new: State, lam: float) -> _Past:
-        keep = self.order
-        return past._replace(estimates=(new, *past.estimates)[:keep], lams=(lam, *past.lams)[:keep])
-
-    def _moved(self, h: float, ratios: Sequence[float], y0: State, estimates: Sequence[State]) -> State:
-        """y₀ moved on by h, with the estimates at λ₀ and at λ₀ + r h for each ratio r."""
-        share = math.exp(-h)
-        slopes = [weight / r for weight, r in zip(self._weights(h, ratios), ratios, strict=True)]
-        return mix([share, 1 - share - sum(slopes), *slopes], [y0, *estimates])
-
-    def _weights(self, h: float, ratios: Sequence[float]) -> list[float]:
-        """B(h) times the ρ of the paper for each difference of estimates."""
-        if not ratios:
-            return []
-        scale = -h if self.variant == "bh1" else math.expm1(-h)
-        if len(ratios) == 1:
-            return [-0.5 * scale]  # at two points ρ is ½, whatever the r
-        powers = np.vander(np.array(ratios), len(ratios), increasing=True).T
-        values, phi, factorial = [], math.expm1(-h) / -h - 1, 1.0
-        for k in range(1, len(ratios) + 1):
-            values.append(phi * factorial / scale)
-            factorial *= k + 1
-            phi = phi / -h - 1 / factorial
-        found: list[float] = (-scale * np.linalg.solve(powers, values)).tolist()
-        return found
+    def weights(
+        self, term: Denoising, end: float, rhos: tuple[float, ...], points: int, before: int
+    ) -> tuple[float, ...]:
+        """Of the prediction that the step begins at, and of the estimates."""
+        return _merged(self.variant, end, rhos, points, before if self.correct else 0)
 
     @classmethod
     def examples(cls) -> Sequence[Self]:
@@ -126,3 +81,47 @@ class UniPC(DenoisingSolver):
             *(cls(p, b) for p in (1, 2, 3) for b in ("bh1", "bh2")),
             *(cls(p, correct=False) for p in (1, 2, 3)),
         )
+
+
+@lru_cache(REMEMBERED)
+def _merged(variant: Variant, end: float, rhos: tuple[float, ...], points: int, before: int) -> tuple[float, ...]:
+    """The weights of a step, the corrector of the step before it in them if that used any points.
+
+    The correction is the difference of the same step with and without the newest estimate, so that the state before,
+    which both begin with, is not in it.
+    """
+    share, *ahead = _moved(variant, end, rhos[0], rhos[:points])
+    total = [*ahead, *[0.0] * (len(rhos) - points)]
+    if before:
+        behind = rhos[1 : before + 1]
+        _, *predicted = _moved(variant, rhos[0], rhos[1], behind)
+        _, *corrected = _moved(variant, rhos[0], rhos[1], (*behind, rhos[0]))
+        total[0] += share * corrected[-1]
+        for j, (new, old) in enumerate(zip(corrected, predicted, strict=False), 1):
+            total[j] += share * (new - old)
+    return share, *total
+
+
+def _moved(variant: Variant, end: float, start: float, rhos: Sequence[float]) -> list[float]:
+    """The weights of the state at `start`, and of estimates at `rhos`, the first of which is made at `start`."""
+    h, share = math.log(start / end), end / start
+    ratios = [math.log(start / rho) / h for rho in rhos[1:]]
+    slopes = [weight / r for weight, r in zip(_scaled(variant, h, ratios), ratios, strict=True)]
+    return [share, 1 - share - sum(slopes), *slopes]
+
+
+def _scaled(variant: Variant, h: float, ratios: Sequence[float]) -> list[float]:
+    """B(h) times the ρ of the paper for each difference of estimates."""
+    if not ratios:
+        return []
+    scale = -h if variant == "bh1" else math.expm1(-h)
+    if len(ratios) == 1:
+        return [-0.5 * scale]  # at two points ρ is ½, whatever the r
+    powers = np.vander(np.array(ratios), len(ratios), increasing=True).T
+    values, phi, factorial = [], math.expm1(-h) / -h - 1, 1.0
+    for k in range(1, len(ratios) + 1):
+        values.append(phi * factorial / scale)
+        factorial *= k + 1
+        phi = phi / -h - 1 / factorial
+    found: list[float] = (-scale * np.linalg.solve(powers, values)).tolist()
+    return found
