@@ -3,6 +3,7 @@
 from .adams import AB1, AB3, AB4, ABM2, ABM3, ABM4
 from .analytic import AnalyticDPM, NoisePower, noise_power
 from .ancestral import DDPM, SDEDPMpp2M
+from .angular import AngularPC
 from .base import Inner, ReversibleSolver, Solver, SolverInfo, Step
 from .bdf import BDF2
 from .collocation import Collocation, GaussLegendre4, GaussLegendre6, ImplicitEuler, ImplicitMidpoint, RadauIIA5
@@ -10,7 +11,7 @@ from .ddim import DDIM, EDMHeun
 from .deis import DEIS, PNDM
 from .denoising import DenoisingSolver
 from .dormand_prince import Dopri5, Dopri8
-from .dpm import DPMpp2S, DPMSolver2, DPMSolver3
+from .dpm import DPMFast, DPMpp2S, DPMSolver2, DPMSolver3
 from .dpmpp import DPMpp2M, DPMpp3M
 from .embedded import Bosh3, Tsit5
 from .esdirk import ESDIRK, Kvaerno3, Kvaerno5, Theta, Trapezoid
@@ -59,9 +60,11 @@ __all__ = [
     "SRK",
     "SSPRK3",
     "AnalyticDPM",
+    "AngularPC",
     "AsynchronousLeapfrog",
     "Bosh3",
     "Collocation",
+    "DPMFast",
     "DPMSolver2",
     "DPMSolver3",
     "DPMpp2M",

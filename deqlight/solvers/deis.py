@@ -13,7 +13,7 @@ from ..states import axpy
 from ..terms import Denoising, Term
 from ..types import Carry, State
 from .base import SolverInfo, Step
-from .denoising import DenoisingSolver, MultistepSampler, mix
+from .denoising import REMEMBERED, DenoisingSolver, MultistepSampler, capped, mix
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -51,12 +51,12 @@ class DEIS(MultistepSampler):
     2204.13902).
     """
 
-    def __init__(self, order: int = 3, variable: Variable = "t", lower_final: bool = False) -> None:
+    def __init__(self, order: int = 3, variable: Variable = "t", lower_final: bool = True) -> None:
         if not 1 <= order <= MOST:
             raise InputError(f"DEIS got order={order}; it has the orders 1 to {MOST}")
         check_word("DEIS", "variable", variable, VARIABLES)
         self.order, self.kept, self.variable, self.lower_final = order, order - 1, variable, lower_final
-        self.info = SolverInfo(
+        info = SolverInfo(
             order=order,
             nfe_step=1,
             steps=order,
@@ -64,9 +64,10 @@ class DEIS(MultistepSampler):
             terms=(Denoising,),
             reference="Zhang & Chen 2023, arXiv 2204.13902",
         )
+        self.info = capped(info, lower_final)
 
     def __repr__(self) -> str:
-        return f"DEIS({self.order}, variable={self.variable!r}{', lower_final=True' * self.lower_final})"
+        return f"DEIS({self.order}, variable={self.variable!r}{', lower_final=False' * (not self.lower_final)})"
 
     def estimate(self, rho: float, y: State, noise: State) -> State:
         """The noise."""
@@ -83,7 +84,8 @@ class DEIS(MultistepSampler):
     @classmethod
     def examples(cls) -> Sequence[Self]:
         """All orders, in each variable."""
-        return cls(1), cls(2), cls(3), cls(4), cls(2, "rho"), cls(3, "lambda")
+        full = ((1, "t"), (2, "t"), (3, "t"), (4, "t"), (2, "rho"), (3, "lambda"))
+        return tuple(cls(order, variable, lower_final=False) for order, variable in full)
 
 
 class PNDM(DenoisingSolver):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import reduce
 from typing import NamedTuple, cast
 
@@ -11,9 +12,9 @@ from ..errors import InputError
 from ..states import as_float, axpy, each
 from ..terms import Denoising, Term
 from ..types import Carry, State, Tensor, Time
-from .base import Solver, Step
+from .base import Solver, SolverInfo, Step
 
-__all__ = ["DenoisingSolver", "MultistepSampler", "Past", "data", "mix"]
+__all__ = ["DenoisingSolver", "MultistepSampler", "Past", "capped", "data", "mix"]
 
 REMEMBERED = 4096
 """For how many steps weights are kept: one solve after another over the same grid has the same."""
@@ -68,14 +69,18 @@ class MultistepSampler(DenoisingSolver):
     """How many estimates a step uses at most."""
     kept: int
     """How many are remembered."""
-    lower_final: bool = False
-    """Whether the last steps use as many estimates as there are steps left, where that is known."""
+    lower_final: bool = True
+    """Whether the last steps use as many estimates as there are steps left, where that is known.
+
+    A polynomial through estimates of much noise says little of the end, where noise is gone: of few steps, the last
+    are better of lower order. Of very many, the whole then is of order 2 at most, and says so.
+    """
 
     def walk(self, term: Term, rho0: float, rho1: float, y0: State, carry: Carry) -> Step:
         """One step; `carry` are the estimates before, and where they were made."""
         noise, behind = term.vf(rho0, y0), Past() if carry is None else carry
         estimates, rhos = (self.estimate(rho0, y0, noise), *behind.estimates), (rho0, *behind.rhos)
-        points = self._points(term, rho0, len(rhos))
+        points = self._points(term, rho0, rho1, len(rhos))
         past = Past(estimates[: self.kept], rhos[: self.kept], points)
         if rho1 == 0.0:
             return Step(data(rho0, y0, noise), past)
@@ -100,10 +105,15 @@ class MultistepSampler(DenoisingSolver):
             before: how many the step before used; 0 if there was none.
         """
 
-    def _points(self, term: Term, rho: float, known: int) -> int:
+    def _points(self, term: Term, rho0: float, rho1: float, known: int) -> int:
         most = min(self.order, known)
-        left = cast(Denoising, term).left(rho) if self.lower_final else None
+        left = cast(Denoising, term).left(rho0) if self.lower_final and rho1 < rho0 else None
         return most if left is None else max(1, min(most, left))
+
+
+def capped(info: SolverInfo, lower_final: bool) -> SolverInfo:
+    """What is claimed with lower orders at the end: a last step of order 1 makes the whole of order 2 at most."""
+    return replace(info, order=min(info.order, 2)) if lower_final else info
 
 
 def data(rho: float, y: State, noise: State) -> State:

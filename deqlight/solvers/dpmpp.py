@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..terms import Denoising
 from .base import SolverInfo
-from .denoising import REMEMBERED, MultistepSampler
+from .denoising import REMEMBERED, MultistepSampler, capped
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -20,16 +20,16 @@ __all__ = ["DPMpp2M", "DPMpp3M"]
 class _DPMpp(MultistepSampler):
     """DPM-Solver++ with any number of steps behind it."""
 
-    def __init__(self, lower_final: bool = False) -> None:
-        self.lower_final = lower_final
+    def __init__(self, lower_final: bool = True) -> None:
+        self.lower_final, self.info = lower_final, capped(self.info, lower_final)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({'lower_final=True' if self.lower_final else ''})"
+        return f"{type(self).__name__}({'' if self.lower_final else 'lower_final=False'})"
 
     @classmethod
     def examples(cls) -> Sequence[Self]:
-        """As it is, whose order can be measured: lower orders at the end are lower orders of the whole."""
-        return (cls(),)
+        """At its full order: with lower ones at the end it is 2, and the same between."""
+        return (cls(lower_final=False),)
 
 
 class DPMpp2M(_DPMpp):

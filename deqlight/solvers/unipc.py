@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import InputError, check_word
 from ..terms import Denoising
 from .base import SolverInfo
-from .denoising import REMEMBERED, MultistepSampler
+from .denoising import REMEMBERED, MultistepSampler, capped
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -48,14 +48,14 @@ class UniPC(MultistepSampler):
     """
 
     def __init__(
-        self, order: int = 2, variant: Variant = "bh2", correct: bool = True, lower_final: bool = False
+        self, order: int = 2, variant: Variant = "bh2", correct: bool = True, lower_final: bool = True
     ) -> None:
         if not 1 <= order <= MOST:
             raise InputError(f"UniPC got order={order}; it has the orders 1 to {MOST}")
         check_word("UniPC", "variant", variant, ("bh1", "bh2"))
         self.order, self.variant, self.correct, self.lower_final = order, variant, correct, lower_final
         self.kept = order if correct else order - 1
-        self.info = SolverInfo(
+        info = SolverInfo(
             order=order + correct,
             nfe_step=1,
             steps=order + 1,
@@ -63,9 +63,10 @@ class UniPC(MultistepSampler):
             terms=(Denoising,),
             reference="Zhao, Bai, Rao, Zhou & Lu 2023, arXiv 2302.04867",
         )
+        self.info = capped(info, lower_final)
 
     def __repr__(self) -> str:
-        options = f"{', correct=False' * (not self.correct)}{', lower_final=True' * self.lower_final}"
+        options = f"{', correct=False' * (not self.correct)}{', lower_final=False' * (not self.lower_final)}"
         return f"UniPC({self.order}, {self.variant!r}{options})"
 
     def weights(
@@ -78,8 +79,8 @@ class UniPC(MultistepSampler):
     def examples(cls) -> Sequence[Self]:
         """All orders with both variants, and the predictors alone."""
         return (
-            *(cls(p, b) for p in (1, 2, 3) for b in ("bh1", "bh2")),
-            *(cls(p, correct=False) for p in (1, 2, 3)),
+            *(cls(p, b, lower_final=False) for p in (1, 2, 3) for b in ("bh1", "bh2")),
+            *(cls(p, correct=False, lower_final=False) for p in (1, 2, 3)),
         )
 
 

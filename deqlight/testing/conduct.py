@@ -36,7 +36,7 @@ COPIES = (
 
 
 def _has_a_pace(solver: Solver) -> bool:
-    return solver.info.error_order is not None and not solver.info.uniform_steps
+    return solver.info.error_order is not None and _has_clocks(solver)
 
 
 def _shared(solver: Solver) -> Finding:

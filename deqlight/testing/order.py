@@ -43,6 +43,9 @@ PAIRS = (2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 NOISE_LEVELS = (128, 160, 192, 224, 256, 320)
 """The same for samplers: from much noise to little is a long way, and what they start with must not show."""
 
+SEEN = 0.8
+"""How far on the way from noise to data, in log ρ, a sampler's step begins whose error is estimated."""
+
 STIFF_STEPS = (8, 12, 16, 24, 32, 48)
 """The same for stiff problems. Even: where R(∞) = −1, the errors of neighbouring steps cancel by turns."""
 
@@ -205,6 +208,8 @@ def _one_step(solver: Solver, n: int) -> tuple[float, float]:
     Methods that remember earlier steps have made as many as they remember.
     """
     problem = problem_for(solver.info)
+    if Denoising in solver.info.terms:  # in much noise errors of low orders cancel
+        problem = replace(problem, t0=problem.at(SEEN))
     h, past = (problem.t1 - problem.t0) / n, solver.info.steps - 1
     grid = [problem.t0 + i * h for i in range(-past, 2)]
     step = stepped(solver, problem.term, problem.exact(grid[0]), grid)

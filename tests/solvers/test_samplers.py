@@ -18,6 +18,8 @@ from deqlight.solvers import (
     DEIS,
     PNDM,
     RK4,
+    AngularPC,
+    DPMFast,
     DPMpp2M,
     DPMpp2S,
     DPMpp3M,
@@ -61,12 +63,16 @@ def error(solver, steps):
     return float((sampled(solver, steps).y1 - truth()).square().mean().sqrt())
 
 
+FULL = {"lower_final": False}
 ORDERS = [
     *((solver, order) for solver, order in ((DDIM(), 1), (DPMSolver2(), 2), (DPMSolver3(), 3), (DPMpp2S(), 2))),
-    *((solver, order) for solver, order in ((DPMpp2M(), 2), (DPMpp3M(), 3), (PNDM(), 2), (EDMHeun(), 2))),
-    *((DEIS(order), order) for order in (1, 2, 3, 4)),
-    *((UniPC(order, variant), order + 1) for order in (1, 2, 3) for variant in ("bh1", "bh2")),
-    *((UniPC(order, correct=False), order) for order in (1, 2, 3)),
+    *((solver, order) for solver, order in ((DPMpp2M(**FULL), 2), (DPMpp3M(**FULL), 3), (PNDM(), 2), (EDMHeun(), 2))),
+    *((DEIS(order, **FULL), order) for order in (1, 2, 3, 4)),
+    *((UniPC(order, variant, **FULL), order + 1) for order in (1, 2, 3) for variant in ("bh1", "bh2")),
+    *((UniPC(order, correct=False, **FULL), order) for order in (1, 2, 3)),
+    *((AngularPC(order, **FULL), order + 1) for order in (1, 2, 3)),
+    *((AngularPC(order, correct=False, **FULL), order) for order in (2, 3)),
+    *((solver, 2) for solver in (DPMpp2M(), DPMpp3M(), DEIS(3), UniPC(3), AngularPC(3))),
 ]
 
 
@@ -110,7 +116,8 @@ def test_methods_of_higher_order_that_are_one():
     for one, other in (
         (EDMHeun(), Heun()),
         (UniPC(2, correct=False), DPMpp2M()),
-        (DEIS(2, "rho"), AB2()),
+        (AngularPC(1, correct=False), DDIM()),
+        (DEIS(2, "rho", lower_final=False), AB2()),
     ):
         assert torch.allclose(sampled(one, 15).y1, sampled(other, 15).y1, rtol=1e-9, atol=1e-10), one
 
@@ -118,7 +125,7 @@ def test_methods_of_higher_order_that_are_one():
 def test_the_published_step_of_second_order_in_x():
     """DPM-Solver++(2M) as its paper writes it, with α and σ, over three uneven steps."""
     rhos = [80.0, 20.0, 3.0, 0.5]
-    got = solve(flow(), start(), rhos, solver=DPMpp2M()).y1
+    got = solve(flow(), start(), rhos, solver=DPMpp2M(lower_final=False)).y1
     times = [SCHEDULE.time(rho) for rho in rhos]
     x, before = SCHEDULE.alpha(times[0]) * start(), None
     for k, (s, t) in enumerate(pairwise(times)):
@@ -142,7 +149,7 @@ def test_a_point_is_found_in_any_number_of_steps_to_no_noise(solver):
     assert torch.allclose(y1, torch.tensor([0.7, -0.3]).expand(16, 2), atol=1e-5)
 
 
-@pytest.mark.parametrize("solver", [DPMpp3M(), UniPC(3), DEIS(3), PNDM()], ids=repr)
+@pytest.mark.parametrize("solver", [DPMpp3M(), UniPC(3), DEIS(3), AngularPC(3), PNDM()], ids=repr)
 def test_moments_of_a_gaussian_are_its_own(solver):
     """400 steps: samples of the flow are an affine map of the start, the exact one of a Gaussian."""
     target = Gaussian([0.5, -1.0], [[0.6, 0.2], [0.2, 0.3]])
@@ -185,6 +192,9 @@ def test_gradients_go_through_samplers():
         (lambda: DEIS(2, "sigma"), "t, rho, lambda"),
         (lambda: UniPC(4), "orders 1 to 3"),
         (lambda: UniPC(2, "bh3"), "bh1, bh2"),
+        (lambda: AngularPC(5), "orders 1 to 4"),
+        (lambda: AngularPC(2, scale=0.0), "positive and finite"),
+        (lambda: DPMFast(0), "at least"),
     ],
 )
 def test_other_options_are_refused(make, message):
