@@ -12,6 +12,7 @@ from torch import Tensor
 from deqlight import SaveAt, solve
 from deqlight.controllers import PID
 from deqlight.gaussians import GaussianMixture, mixtures
+from deqlight.schedules import Schedule
 from deqlight.solvers import Dopri8, Solver
 from deqlight.terms import Denoising
 
@@ -59,10 +60,12 @@ class Flows:
             self.known[key] = self.solved(Dopri8(), [start, end], EXACT)
         return self.known[key]
 
-    def solved(self, solver: Solver, rhos: list[float], controller: PID | None = None) -> Tensor:
+    def solved(
+        self, solver: Solver, rhos: list[float], controller: PID | None = None, schedule: Schedule | None = None
+    ) -> Tensor:
         """The end of a solve over these levels."""
         with torch.no_grad():
-            term, y0 = Denoising(self.eps), self.start(rhos[0])
+            term, y0 = Denoising(self.eps, schedule), self.start(rhos[0])
             last = SaveAt(final=True)
             return solve(term, y0, rhos, solver=solver, controller=controller, saveat=last, max_steps=100_000).y1
 

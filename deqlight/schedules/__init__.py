@@ -5,7 +5,7 @@ from .cosine import Cosine
 from .draws import Draw, LogitNormalDraw, LogNormalDraw, LogSNRDraw, UniformDraw
 from .exploding import EDM, VE
 from .flow import RectifiedFlow
-from .grids import Grid, Karras, Quadratic, UniformLogSNR, UniformTime
+from .grids import FlowTime, Grid, Karras, Quadratic, UniformLogSNR, UniformTime
 from .linear_rate import VP, SubVP
 from .preconditioned import Preconditioned
 from .predictions import Prediction, target, to_data, to_eps
@@ -20,6 +20,7 @@ __all__ = [
     "CosineTable",
     "DDPMTable",
     "Draw",
+    "FlowTime",
     "Grid",
     "Karras",
     "LogNormalDraw",

@@ -11,7 +11,7 @@ from itertools import pairwise
 from ..errors import InputError
 from .base import Schedule
 
-__all__ = ["Grid", "Karras", "Quadratic", "UniformLogSNR", "UniformTime"]
+__all__ = ["FlowTime", "Grid", "Karras", "Quadratic", "UniformLogSNR", "UniformTime"]
 
 
 @dataclass(frozen=True)
@@ -115,3 +115,42 @@ class Karras(Grid):
         """(ρ₁^(1/power) + share · (ρ₀^(1/power) − ρ₁^(1/power)))^power."""
         a, b = most ** (1 / self.power), least ** (1 / self.power)
         return [math.pow(a + share * (b - a), self.power) for share in shares]
+
+
+@dataclass(frozen=True)
+class FlowTime(Grid):
+    """Equal steps of τ^(1/power), where τ = ρ/(scale + ρ): at scale 1 the time of a rectified flow, whatever the schedule.
+
+    Where noise covers all, a step takes little time however far ρ falls; where there is little, ρ^(1/power) is spaced
+    evenly, as in `Karras`. The defaults had the least error over samplers of few steps, on mixtures of standard
+    deviation 1: `benchmarks/samplers.py --choose`. Multiply the scale by the standard deviation of other data.
+
+    Args:
+        to_zero: whether the last step goes on to ρ = 0.
+        power: the larger, the shorter are the steps where there is little noise.
+        scale: ρ where τ is one half.
+
+    Raises:
+        InputError: for a power or a scale that is not positive and finite.
+
+    Reference: Liu, Gong & Liu, Flow Straight and Fast, ICLR 2023, arXiv 2209.03003, for τ; the power as in Karras et
+    al., arXiv 2206.00364, equation 5.
+    """
+
+    power: float = 2.0
+    scale: float = 3.0
+
+    def __post_init__(self) -> None:
+        if not (0 < self.power < math.inf and 0 < self.scale < math.inf):
+            raise InputError(
+                f"FlowTime got power={self.power}, scale={self.scale}; both must be positive and finite: 2, and 3 "
+                "standard deviations of the data"
+            )
+
+    def between(self, schedule: Schedule, most: float, least: float, shares: Sequence[float]) -> list[float]:
+        """ρ at ((1 − share) τ₁^(1/power) + share · τ₀^(1/power))^power."""
+        a, b = ((rho / (self.scale + rho)) ** (1 / self.power) for rho in (most, least))
+        return [self._rho(math.pow(a + share * (b - a), self.power)) for share in shares]
+
+    def _rho(self, tau: float) -> float:
+        return self.scale * tau / (1 - tau)

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 import numpy as np
 
 from ..errors import InputError, check_word
+from ..schedules import Schedule
 from ..states import axpy
 from ..terms import Denoising, Term
-from ..types import Carry, State
+from ..types import Carry, State, Tensor
 from .base import SolverInfo, Step
 from .denoising import REMEMBERED, DenoisingSolver, MultistepSampler, capped, mix
 
@@ -55,6 +56,7 @@ class DEIS(MultistepSampler):
         if not 1 <= order <= MOST:
             raise InputError(f"DEIS got order={order}; it has the orders 1 to {MOST}")
         check_word("DEIS", "variable", variable, VARIABLES)
+        self.beside = order == MOST  # of fewer, one after the other is as fast
         self.order, self.kept, self.variable, self.lower_final = order, order - 1, variable, lower_final
         info = SolverInfo(
             order=order,
@@ -65,13 +67,14 @@ class DEIS(MultistepSampler):
             reference="Zhang & Chen 2023, arXiv 2204.13902",
         )
         self.info = capped(info, lower_final)
+        self._known: dict[tuple[Schedule | None, float, tuple[float, ...]], tuple[float, ...]] = {}
 
     def __repr__(self) -> str:
         return f"DEIS({self.order}, variable={self.variable!r}{', lower_final=False' * (not self.lower_final)})"
 
-    def estimate(self, rho: float, y: State, noise: State) -> State:
-        """The noise."""
-        return noise
+    def estimate(self, rho: float, y: State, noise: State, out: Tensor | None = None) -> State:
+        """The noise; a copy of it, if `out` is given."""
+        return noise if out is None else out.copy_(cast(Tensor, noise))
 
     def weights(
         self, term: Denoising, end: float, rhos: tuple[float, ...], points: int, before: int
@@ -79,7 +82,12 @@ class DEIS(MultistepSampler):
         """1, and those of the noise estimates."""
         if points == 1:
             return 1.0, end - rhos[0]
-        return 1.0, *_integrals(_scale(term, self.variable), end, rhos[:points])
+        key = term.schedule if self.variable == "t" else None, end, rhos[:points]
+        if key not in self._known:
+            if len(self._known) >= REMEMBERED:
+                self._known.clear()
+            self._known[key] = 1.0, *_integrals(_scale(term, self.variable), end, rhos[:points])
+        return self._known[key]
 
     @classmethod
     def examples(cls) -> Sequence[Self]:

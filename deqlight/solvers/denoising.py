@@ -8,9 +8,12 @@ from dataclasses import replace
 from functools import reduce
 from typing import NamedTuple, cast
 
+import torch
+
 from ..errors import InputError
 from ..states import as_float, axpy, each
 from ..terms import Denoising, Term
+from ..terms.room import Room
 from ..types import Carry, State, Tensor, Time
 from .base import Solver, SolverInfo, Step
 
@@ -57,6 +60,8 @@ class Past(NamedTuple):
     rhos: tuple[float, ...] = ()
     points: int = 0
     """How many of them the last step used."""
+    row: int = -1
+    """Where the newest lies, if they lie side by side in the term's room."""
 
 
 class MultistepSampler(DenoisingSolver):
@@ -69,6 +74,8 @@ class MultistepSampler(DenoisingSolver):
     """How many estimates a step uses at most."""
     kept: int
     """How many are remembered."""
+    beside: bool = True
+    """Whether it is faster to lay the estimates side by side and sum them at once, where that can be done."""
     lower_final: bool = True
     """Whether the last steps use as many estimates as there are steps left, where that is known.
 
@@ -78,18 +85,27 @@ class MultistepSampler(DenoisingSolver):
 
     def walk(self, term: Term, rho0: float, rho1: float, y0: State, carry: Carry) -> Step:
         """One step; `carry` are the estimates before, and where they were made."""
-        noise, behind = term.vf(rho0, y0), Past() if carry is None else carry
-        estimates, rhos = (self.estimate(rho0, y0, noise), *behind.estimates), (rho0, *behind.rhos)
+        term, noise, behind = cast(Denoising, term), term.vf(rho0, y0), Past() if carry is None else carry
+        rhos, kept = (rho0, *behind.rhos), self.kept
         points = self._points(term, rho0, rho1, len(rhos))
-        past = Past(estimates[: self.kept], rhos[: self.kept], points)
         if rho1 == 0.0:
-            return Step(data(rho0, y0, noise), past)
-        weights = self.weights(cast(Denoising, term), rho1, rhos, points, behind.points)
-        return Step(mix(weights, (y0, *estimates[: len(weights) - 1])), past)
+            return Step(data(rho0, y0, noise), Past())
+        weights = self.weights(term, rho1, rhos, points, behind.points)
+        room = term.room if self.beside else None
+        if room is not None and room.serves(y0, noise, kept + 1) and _is_at_home(room, behind):  # type: ignore[arg-type]
+            row = (behind.row + 1) % (kept + 1)
+            now = self.estimate(rho0, y0, noise, room.rows[row])
+            y1: State = room.sum(y0, weights, row, min(len(rhos), kept + 1))  # type: ignore[arg-type]  # served
+        else:
+            row, now = -1, self.estimate(rho0, y0, noise)
+            y1 = mix(weights, (y0, now, *behind.estimates[: len(weights) - 2]))
+        return Step(y1, Past((now, *behind.estimates)[:kept], rhos[:kept], points, row))
 
-    def estimate(self, rho: float, y: State, noise: State) -> State:
-        """What is remembered: the data that the noise estimate believes in, or the noise."""
-        return data(rho, y, noise)
+    def estimate(self, rho: float, y: State, noise: State, out: Tensor | None = None) -> State:
+        """What is remembered, the data that the noise estimate believes in, or the noise; written to `out`, if given."""
+        if out is None:
+            return data(rho, y, noise)
+        return torch.add(cast(Tensor, y), cast(Tensor, noise), alpha=-rho, out=out)
 
     @abstractmethod
     def weights(
@@ -109,6 +125,11 @@ class MultistepSampler(DenoisingSolver):
         most = min(self.order, known)
         left = cast(Denoising, term).left(rho0) if self.lower_final and rho1 < rho0 else None
         return most if left is None else max(1, min(most, left))
+
+
+def _is_at_home(room: Room, past: Past) -> bool:
+    """Whether what is remembered lies in this room, or nothing is."""
+    return not past.estimates or (past.row >= 0 and room.rows[past.row] is past.estimates[0])
 
 
 def capped(info: SolverInfo, lower_final: bool) -> SolverInfo:

@@ -76,6 +76,10 @@ class Term(nn.Module, metaclass=Named):
         """
         return self
 
+    def private(self) -> Term:
+        """The term for a solve whose memory, between two steps, nobody but the solver holds: it may be written over."""
+        return self
+
     def over(self, t0: Time, t1: Time) -> Term:
         """The term with whatever is constant during the step from `t0` to `t1` chosen: a layer, a mask. Pure."""
         return self

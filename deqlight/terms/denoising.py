@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from ..schedules import Schedule
 from ..types import FieldFn, State, Tensor, Time
 from .base import Term
 from .ode import ODETerm
+from .room import Room
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -29,6 +31,8 @@ class Noised(Term):
     schedule: Schedule | None
     levels: tuple[float, ...] = ()
     """ρ at the ends of all steps, increasing; empty where the solve chooses its steps."""
+    room: Room | None = None
+    """Where a sampler may write what it remembers; None where somebody else looks at that."""
 
     def eps(self, rho: Time, y: State) -> State:
         """The estimated noise in `y` at the level `rho`, shaped as `y`: one evaluation of the field."""
@@ -44,7 +48,11 @@ class Noised(Term):
 
     def left(self, rho: float) -> int | None:
         """How many steps are left below this level; None where that is not known: the solve chooses its steps."""
-        return sum(level < rho * (1 - NEAR) for level in self.levels) if self.levels else None
+        return bisect_left(self.levels, rho * (1 - NEAR)) if self.levels else None
+
+    def private(self) -> Self:
+        """The term with room for what a sampler remembers."""
+        return self._replace(room=Room())
 
     def informed(self, grid: Grid) -> Self:
         """The term that knows the levels of a solve, where they are fixed."""
