@@ -78,6 +78,17 @@ class Peer:
 
         Some settings end above the least noise of the schedule: what noise they leave is an error.
         """
+        steps = self.steps(nfe)
+        if not steps:
+            return None
+        scheduler = self.made()
+        scheduler.set_timesteps(steps)
+        start, end = self.levels(scheduler)
+        y = self._walked(scheduler, flows, start)
+        return y, start, ENDS["sigma_min"] if end > 0 else 0.0, len(scheduler.timesteps)
+
+    def steps(self, nfe: int) -> int:
+        """What to ask for, so that there are so many evaluations at most; 0 if that is too few."""
         for steps in range(nfe + 1, 0, -1):
             scheduler = self.made()
             try:
@@ -85,10 +96,8 @@ class Peer:
             except (ValueError, IndexError, AssertionError):
                 continue
             if len(scheduler.timesteps) <= nfe:
-                start, end = self.levels(scheduler)
-                y = self._walked(scheduler, flows, start)
-                return y, start, ENDS["sigma_min"] if end > 0 else 0.0, len(scheduler.timesteps)
-        return None
+                return steps
+        return 0
 
     @torch.no_grad()
     def _walked(self, scheduler: Any, flows: Flows, start: float) -> Tensor:

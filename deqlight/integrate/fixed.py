@@ -42,7 +42,8 @@ class Fixed:
         self.problem, self.tally, self.watch = problem, Tally(), watch
         self.last: Places | None = None  # the step after which each sample has ended, once one has
         self.stepper = Stepper(problem, None, self.tally)
-        self.term = self.stepper.term.private() if watch is None else self.stepper.term
+        alone = watch is None and problem.compile is None and not torch.compiler.is_compiling()
+        self.term = self.stepper.term.private() if alone else self.stepper.term  # no one keeps memory between steps
         self.times, marks = problem.grid()
         self.keep, self.restarts = set(marks), sorted(problem.restarts())
         self.kept = [problem.y0] if 0 in self.keep else []

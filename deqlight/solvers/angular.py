@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import InputError
+from ..schedules import FlowTime
 from ..terms import Denoising
 from .base import SolverInfo
 from .denoising import REMEMBERED, MultistepSampler, capped
@@ -48,7 +49,9 @@ class AngularPC(MultistepSampler):
     angle as in Salimans & Ho, Progressive Distillation, ICLR 2022 (arXiv 2202.00512), appendix D.
     """
 
-    def __init__(self, order: int = 3, scale: float = 2.0, correct: bool = True, lower_final: bool = True) -> None:
+    grid = FlowTime(power=2.5)
+
+    def __init__(self, order: int = 3, scale: float = 2.0, correct: bool = True, lower_final: bool = False) -> None:
         if not 1 <= order <= MOST:
             raise InputError(f"AngularPC got order={order}; it has the orders 1 to {MOST}")
         if not 0 < scale < math.inf:
@@ -66,7 +69,7 @@ class AngularPC(MultistepSampler):
         self.info = capped(info, lower_final)
 
     def __repr__(self) -> str:
-        options = f"{', correct=False' * (not self.correct)}{', lower_final=False' * (not self.lower_final)}"
+        options = f"{', correct=False' * (not self.correct)}{', lower_final=True' * self.lower_final}"
         return f"AngularPC({self.order}, scale={self.scale:g}{options})"
 
     def weights(
@@ -78,7 +81,7 @@ class AngularPC(MultistepSampler):
     @classmethod
     def examples(cls) -> Sequence[Self]:
         """All orders, and a predictor alone."""
-        return *(cls(p, lower_final=False) for p in (3, 1, 2, 4)), cls(3, correct=False, lower_final=False)
+        return *(cls(p) for p in (3, 1, 2, 4)), cls(3, correct=False)
 
 
 @lru_cache(REMEMBERED)

@@ -52,7 +52,7 @@ class DEIS(MultistepSampler):
     2204.13902).
     """
 
-    def __init__(self, order: int = 3, variable: Variable = "t", lower_final: bool = True) -> None:
+    def __init__(self, order: int = 3, variable: Variable = "t", lower_final: bool = False) -> None:
         if not 1 <= order <= MOST:
             raise InputError(f"DEIS got order={order}; it has the orders 1 to {MOST}")
         check_word("DEIS", "variable", variable, VARIABLES)
@@ -70,7 +70,7 @@ class DEIS(MultistepSampler):
         self._known: dict[tuple[Schedule | None, float, tuple[float, ...]], tuple[float, ...]] = {}
 
     def __repr__(self) -> str:
-        return f"DEIS({self.order}, variable={self.variable!r}{', lower_final=False' * (not self.lower_final)})"
+        return f"DEIS({self.order}, variable={self.variable!r}{', lower_final=True' * self.lower_final})"
 
     def estimate(self, rho: float, y: State, noise: State, out: Tensor | None = None) -> State:
         """The noise; a copy of it, if `out` is given."""
@@ -93,7 +93,7 @@ class DEIS(MultistepSampler):
     def examples(cls) -> Sequence[Self]:
         """All orders, in each variable."""
         full = ((1, "t"), (2, "t"), (3, "t"), (4, "t"), (2, "rho"), (3, "lambda"))
-        return tuple(cls(order, variable, lower_final=False) for order, variable in full)
+        return tuple(cls(order, variable) for order, variable in full)
 
 
 class PNDM(DenoisingSolver):

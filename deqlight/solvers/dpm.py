@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from ..errors import InputError
+from ..schedules import FlowTime
 from ..states import axpy, each
 from ..terms import Denoising, Term
 from ..types import Carry, State
@@ -88,6 +89,8 @@ class DPMFast(DPMSolver3):
 
     Reference: Lu et al., DPM-Solver, NeurIPS 2022 (arXiv 2206.00927), section 3.4.
     """
+
+    grid = FlowTime(power=2.5)
 
     def __init__(self, nfe: int | None = None) -> None:
         if nfe is not None and nfe < 1:

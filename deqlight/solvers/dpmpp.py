@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from ..schedules import FlowTime, Quadratic
 from ..terms import Denoising
 from .base import SolverInfo
 from .denoising import REMEMBERED, MultistepSampler, capped
@@ -44,7 +45,7 @@ class DPMpp2M(_DPMpp):
     Reference: Lu et al., DPM-Solver++, 2022 (arXiv 2211.01095), algorithm 2.
     """
 
-    order, kept = 2, 1
+    order, kept, grid = 2, 1, FlowTime(power=2.5)
     info = SolverInfo(order=2, nfe_step=1, steps=2, terms=(Denoising,), reference="Lu et al. 2022, arXiv 2211.01095")
 
     def weights(
@@ -71,7 +72,7 @@ class DPMpp3M(_DPMpp):
     Reference: Lu et al., DPM-Solver++, 2022 (arXiv 2211.01095), appendix B; the weights by exact integration.
     """
 
-    order, kept = 3, 2
+    order, kept, grid = 3, 2, Quadratic()
     info = SolverInfo(
         order=3,
         nfe_step=1,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import numpy as np
 
 from ..errors import InputError, check_word
+from ..schedules import FlowTime
 from ..terms import Denoising
 from .base import SolverInfo
 from .denoising import REMEMBERED, MultistepSampler, capped
@@ -46,6 +47,8 @@ class UniPC(MultistepSampler):
 
     Reference: Zhao, Bai, Rao, Zhou & Lu, UniPC, NeurIPS 2023 (arXiv 2302.04867), with data prediction.
     """
+
+    grid = FlowTime(power=1.5, scale=1.0)
 
     def __init__(
         self, order: int = 2, variant: Variant = "bh2", correct: bool = True, lower_final: bool = True

@@ -72,7 +72,7 @@ ORDERS = [
     *((UniPC(order, correct=False, **FULL), order) for order in (1, 2, 3)),
     *((AngularPC(order, **FULL), order + 1) for order in (1, 2, 3)),
     *((AngularPC(order, correct=False, **FULL), order) for order in (2, 3)),
-    *((solver, 2) for solver in (DPMpp2M(), DPMpp3M(), DEIS(3), UniPC(3), AngularPC(3))),
+    *((solver, 2) for solver in (DPMpp2M(), DPMpp3M(), DEIS(3, lower_final=True), UniPC(3), AngularPC(3, lower_final=True))),
 ]
 
 
@@ -117,7 +117,7 @@ def test_methods_of_higher_order_that_are_one():
         (EDMHeun(), Heun()),
         (UniPC(2, correct=False), DPMpp2M()),
         (AngularPC(1, correct=False), DDIM()),
-        (DEIS(2, "rho", lower_final=False), AB2()),
+        (DEIS(2, "rho"), AB2()),
     ):
         assert torch.allclose(sampled(one, 15).y1, sampled(other, 15).y1, rtol=1e-9, atol=1e-10), one
 
