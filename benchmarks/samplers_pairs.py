@@ -56,7 +56,11 @@ def pairs() -> Iterator[tuple[str, Make, Peer]]:
             for kind in ("bh1", "bh2"):
                 options = {"solver_order": order, "solver_type": kind}
                 made = UniPC(order, kind)
-                yield f"UniPC-{order} {kind} {end}", lambda n, s=made: s, peer("UniPCMultistepScheduler", options, final)
+                yield (
+                    f"UniPC-{order} {kind} {end}",
+                    lambda n, s=made: s,
+                    peer("UniPCMultistepScheduler", options, final),
+                )
     for order in (2, 3):  # whose lower orders at the end are for less than 15 steps
         deis = partial(_deis, order)
         yield f"DEIS {order}, log ρ", deis, peer("DEISMultistepScheduler", {"solver_order": order})
@@ -69,7 +73,7 @@ def _deis(order: int, nfe: int) -> DEIS:
 
 def levels(peer: Peer, scheduler: Any) -> list[float]:
     """ρ at the ends of the steps that a scheduler takes, where a step may be several evaluations."""
-    start, end = peer.levels(scheduler)
+    end = peer.levels(scheduler)[1]
     if peer.name in ("DDIMScheduler", "PNDMScheduler"):
         labels = scheduler._timesteps[::-1] if peer.name == "PNDMScheduler" else scheduler.timesteps
         rhos = [((1 - a) / a) ** 0.5 for a in (float(scheduler.alphas_cumprod[int(t)]) for t in labels)]
@@ -84,9 +88,7 @@ def compared(flows: Flows) -> dict[str, dict[str, Any]]:
     """For each pair and number of evaluations, both errors; None where either needs another number."""
     found: dict[str, dict[str, Any]] = {}
     for name, make, peer in pairs():
-        rows: list[list[float | int] | None] = []
-        for nfe in NFES:
-            rows.append(_both(make, peer, nfe, flows))
+        rows = [_both(make, peer, nfe, flows) for nfe in NFES]
         found[name] = {"diffusers": str(peer), "nfe, deqlight, diffusers": rows}
     return found
 

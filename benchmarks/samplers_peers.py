@@ -1,7 +1,7 @@
 """The samplers of diffusers, as settings that can be run on a flow: schedulers, their options, their grids.
 
-Not a dependency of deqlight: `pip install diffusers scipy`. The network is the exact one, asked at the very level of noise that a
-scheduler computes with, not at the rounded label that it would tell a network: that favours it where the two differ.
+Not a dependency of deqlight: `pip install diffusers scipy`. The network is the exact one, asked at the very level of
+noise that a scheduler computes with, not at the rounded label that it would tell a network, which favours it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ def diffusers() -> Any:
     try:
         import diffusers
     except ImportError as error:
-        raise SystemExit(f"this compares with diffusers, which cannot be imported: {error}; pip install diffusers scipy") from error
+        raise SystemExit(
+            f"this compares with diffusers, which cannot be imported: {error}; pip install diffusers scipy"
+        ) from error
     return diffusers
 
 

@@ -15,7 +15,12 @@ BEGIN, END = "<!-- {}: written by benchmarks/samplers.py -->", "<!-- end -->"
 def write(known: dict[str, Any]) -> None:
     """Put the tables into the page, each between its marks."""
     text = PAGE.read_text()
-    for name, table in (("errors", errors(known)), ("best", best(known)), ("same grid", same(known)), ("speed", cost(known))):
+    for name, table in (
+        ("errors", errors(known)),
+        ("best", best(known)),
+        ("same grid", same(known)),
+        ("speed", cost(known)),
+    ):
         mark = BEGIN.format(name)
         before, _, rest = text.partition(mark)
         _, _, after = rest.partition(END)
@@ -41,9 +46,15 @@ def best(known: dict[str, Any]) -> str:
     found, rows = known["reported"]["best"], []
     for title, row in found.items():
         name = "of all" if title == "all" else title
-        rows.append([f"diffusers, {name}: `{row['diffusers']['setting']}`", *map(_number, row["diffusers"]["errors"]), ""])
         rows.append(
-            [f"deqlight: `{row['deqlight']['setting']}`", *map(_number, row["deqlight"]["errors"]), f"{row['ratio']:.2f}"]
+            [f"diffusers, {name}: `{row['diffusers']['setting']}`", *map(_number, row["diffusers"]["errors"]), ""]
+        )
+        rows.append(
+            [
+                f"deqlight: `{row['deqlight']['setting']}`",
+                *map(_number, row["deqlight"]["errors"]),
+                f"{row['ratio']:.2f}",
+            ]
         )
     return table(["setting", *(f"{nfe} NFE" for nfe in NFES), "ratio of means"], rows)
 

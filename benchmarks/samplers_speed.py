@@ -67,7 +67,7 @@ def speed() -> dict[str, Any]:
     runs: dict[str, Callable[[], object]] = {}
     for name, (kind, options) in peers.items():
         runs[name] = _theirs(getattr(diffusers(), kind)(**LINEAR, **options), noise, start)
-    calls = {name: STEPS for name in runs}
+    calls = dict.fromkeys(runs, STEPS)
     for solver in OURS:
         runs[repr(solver)] = _ours(solver, noise, start)
         calls[repr(solver)] = solver.info.nfe_start + (solver.info.nfe_step or 1) * STEPS

@@ -119,7 +119,7 @@ class Karras(Grid):
 
 @dataclass(frozen=True)
 class FlowTime(Grid):
-    """Equal steps of τ^(1/power), where τ = ρ/(scale + ρ): at scale 1 the time of a rectified flow, whatever the schedule.
+    """Equal steps of τ^(1/power) for τ = ρ/(scale + ρ): at scale 1 the time of a rectified flow, whatever the schedule.
 
     Where noise covers all, a step takes little time however far ρ falls; where there is little, ρ^(1/power) is spaced
     evenly, as in `Karras`. The defaults had the least error over samplers of few steps, on mixtures of standard

@@ -23,7 +23,8 @@ __all__ = ["AngularPC"]
 MOST = 4
 """The highest order of the predictor."""
 
-NODES, WEIGHTS = np.polynomial.legendre.leggauss(24)
+NODES, WEIGHTS = (tuple(part.tolist()) for part in np.polynomial.legendre.leggauss(24))
+"""Of a quadrature on −1 to 1."""
 
 
 class AngularPC(MultistepSampler):
@@ -99,13 +100,13 @@ def _merged(scale: float, end: float, rhos: tuple[float, ...], points: int, befo
 
 def _integrals(scale: float, start: float, end: float, rhos: tuple[float, ...]) -> list[float]:
     """ρ₁ ∫ L_j dρ/ρ² from `end` to `start`, for the Lagrange polynomials L_j in the angle; by quadrature in log ρ."""
-    h = math.log(start / end)
-    ahead = h * (0.5 + 0.5 * NODES)  # how far the log-SNR has come
-    angles, known = np.arctan(start / scale * np.exp(-ahead)), np.arctan(np.array(rhos) / scale)
-    measure = 0.5 * h * WEIGHTS * np.exp(ahead - h)
-    others = [np.delete(known, j) for j in range(len(known))]
-    return [
-        float(measure @ np.prod((angles[:, None] - rest) / (own - rest), 1))
-        for own, rest in zip(known, others, strict=True)
-    ]
-
+    h, known, total = math.log(start / end), [math.atan(rho / scale) for rho in rhos], [0.0] * len(rhos)
+    for node, weight in zip(NODES, WEIGHTS, strict=True):
+        ahead = h * (0.5 + 0.5 * node)  # how far the log-SNR has come
+        angle, share = math.atan(start / scale * math.exp(-ahead)), 0.5 * h * weight * math.exp(ahead - h)
+        for j, own in enumerate(known):
+            part = share
+            for other in known[:j] + known[j + 1 :]:
+                part *= (angle - other) / (own - other)
+            total[j] += part
+    return total

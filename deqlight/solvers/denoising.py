@@ -110,7 +110,7 @@ class MultistepSampler(DenoisingSolver):
         return Step(y1, Past((now, *behind.estimates)[:kept], rhos[:kept], points, row))
 
     def estimate(self, rho: float, y: State, noise: State, out: Tensor | None = None) -> State:
-        """What is remembered, the data that the noise estimate believes in, or the noise; written to `out`, if given."""
+        """What is remembered: the data that a noise estimate believes in, or the noise; in `out`, if that is given."""
         if out is None:
             return data(rho, y, noise)
         return torch.add(cast(Tensor, y), cast(Tensor, noise), alpha=-rho, out=out)

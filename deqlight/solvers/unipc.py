@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-import numpy as np
-
 from ..errors import InputError, check_word
 from ..schedules import FlowTime
 from ..terms import Denoising
@@ -121,11 +119,23 @@ def _scaled(variant: Variant, h: float, ratios: Sequence[float]) -> list[float]:
     scale = -h if variant == "bh1" else math.expm1(-h)
     if len(ratios) == 1:
         return [-0.5 * scale]  # at two points ρ is ½, whatever the r
-    powers = np.vander(np.array(ratios), len(ratios), increasing=True).T
     values, phi, factorial = [], math.expm1(-h) / -h - 1, 1.0
     for k in range(1, len(ratios) + 1):
         values.append(phi * factorial / scale)
         factorial *= k + 1
         phi = phi / -h - 1 / factorial
-    found: list[float] = (-scale * np.linalg.solve(powers, values)).tolist()
-    return found
+    return [-scale * weight for weight in _solved(list(ratios), values)]
+
+
+def _solved(nodes: list[float], values: list[float]) -> list[float]:
+    """The x of Σ_j x_j node_jᵏ = value_k, k from 0, by elimination (Björck & Pereyra, Math. Comp. 24, 1970)."""
+    x, n = values[:], len(nodes)
+    for k in range(n - 1):
+        for i in range(n - 1, k, -1):
+            x[i] -= nodes[k] * x[i - 1]
+    for k in range(n - 2, -1, -1):
+        for i in range(k + 1, n):
+            x[i] /= nodes[i] - nodes[i - k - 1]
+        for i in range(k, n - 1):
+            x[i] -= x[i + 1]
+    return x

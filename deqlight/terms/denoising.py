@@ -7,6 +7,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import torch
 from torch import nn
 
 from ..brownian import Grid
@@ -48,6 +49,8 @@ class Noised(Term):
 
     def left(self, rho: float) -> int | None:
         """How many steps are left below this level; None where that is not known: the solve chooses its steps."""
+        if torch.compiler.is_compiling():  # which knows no bisection
+            return sum(level < rho * (1 - NEAR) for level in self.levels) if self.levels else None
         return bisect_left(self.levels, rho * (1 - NEAR)) if self.levels else None
 
     def private(self) -> Self:

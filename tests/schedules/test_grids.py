@@ -7,11 +7,22 @@ import pytest
 from published_schedules import ALL
 
 from deqlight.errors import InputError
-from deqlight.schedules import EDM, VE, VP, CosineTable, Karras, Quadratic, UniformLogSNR, UniformTime
+from deqlight.schedules import (
+    EDM,
+    VE,
+    VP,
+    CosineTable,
+    FlowTime,
+    Karras,
+    Quadratic,
+    RectifiedFlow,
+    UniformLogSNR,
+    UniformTime,
+)
 
 ROUNDING = 1e-12
 
-GRIDS = [UniformTime, UniformLogSNR, Quadratic, Karras]
+GRIDS = [UniformTime, UniformLogSNR, Quadratic, Karras, FlowTime]
 
 STEPS = [*range(1, 21), 50, 127, 500, 999, 1000]
 
@@ -50,8 +61,10 @@ def spacing(values):
         (UniformLogSNR(), lambda schedule, rho: schedule.lam(schedule.time(rho))),
         (Karras(), lambda schedule, rho: rho ** (1 / 7)),
         (Karras(power=1.5), lambda schedule, rho: rho ** (1 / 1.5)),
+        (FlowTime(), lambda schedule, rho: (rho / (3 + rho)) ** 0.5),
+        (FlowTime(power=1.5, scale=0.5), lambda schedule, rho: (rho / (0.5 + rho)) ** (1 / 1.5)),
     ],
-    ids=["time", "its root", "log-SNR", "Karras", "another power"],
+    ids=["time", "its root", "log-SNR", "Karras", "another power", "flow time", "another scale"],
 )
 def test_steps_are_equal_in_the_variable_that_a_grid_is_named_after(grid, straight, schedule):
     equal, gaps = spacing([straight(schedule, rho) for rho in grid.times(schedule, 37)])
@@ -90,3 +103,18 @@ def test_steps_too_many_to_tell_apart_are_refused():
 def test_a_power_that_spaces_nothing_is_refused(power):
     with pytest.raises(InputError, match="positive and finite"):
         Karras(power=power)
+
+
+@pytest.mark.parametrize(
+    "options", [{"power": 0.0}, {"scale": -1.0}, {"scale": math.inf}, {"power": math.nan}], ids=str
+)
+def test_a_flow_time_that_spaces_nothing_is_refused(options):
+    with pytest.raises(InputError, match="both must be positive and finite"):
+        FlowTime(**options)
+
+
+def test_flow_time_of_scale_one_is_the_time_of_a_flow():
+    schedule = RectifiedFlow()
+    assert FlowTime(power=1.0, scale=1.0).times(schedule, 9) == pytest.approx(
+        UniformTime().times(schedule, 9), rel=1e-9
+    )

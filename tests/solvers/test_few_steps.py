@@ -2,6 +2,7 @@
 
 import math
 from functools import cache
+from itertools import pairwise
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from deqlight.controllers import PID
 from deqlight.errors import InputError
 from deqlight.gaussians import GaussianMixture
 from deqlight.gradients import Checkpoint
-from deqlight.schedules import VP, FlowTime, UniformLogSNR
+from deqlight.schedules import VP, FlowTime, Karras, UniformLogSNR
 from deqlight.solvers import (
     DDIM,
     DEIS,
@@ -25,6 +26,7 @@ from deqlight.solvers import (
     UniPC,
 )
 from deqlight.solvers.angular import _integrals
+from deqlight.solvers.unipc import _moved
 from deqlight.terms import Denoising
 
 pytestmark = pytest.mark.usefixtures("double")
@@ -44,16 +46,21 @@ def start():
     return rho * torch.randn(16, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
-def sampled(solver, steps, grid=UniformLogSNR(), **options):  # noqa: B008  a frozen value
+def sampled(solver, steps, grid=None, **options):
+    grid = grid or UniformLogSNR()
     return solve(Denoising(MIXTURE.eps, SCHEDULE), start(), grid.times(SCHEDULE, steps), solver=solver, **options)
 
 
 @cache
 def truth():
     return solve(
-        Denoising(MIXTURE.eps), start(), list(SCHEDULE.rho_ends), solver=DPMSolver3(), controller=PID(1e-11, 1e-11, norm="joint"),
+        Denoising(MIXTURE.eps),
+        start(),
+        list(SCHEDULE.rho_ends),
+        solver=DPMSolver3(),
+        controller=PID(1e-11, 1e-11, norm="joint"),
         max_steps=100_000,
-    ).y1  # fmt: skip
+    ).y1
 
 
 def error(y):
@@ -69,7 +76,7 @@ def test_fast_makes_as_many_evaluations_as_it_was_given(nfe):
 
 def test_fast_refuses_other_grids_and_says_which_it_takes():
     for steps in (3, 5):
-        with pytest.raises(InputError, match=rf"got {steps} steps; 10 evaluations are 4 steps, of the orders \(3, 3, 3, 1\)"):
+        with pytest.raises(InputError, match=rf"got {steps} steps; 10 evaluations are 4 steps, of the orders \(3, "):
             sampled(DPMFast(10), steps)
     with pytest.raises(InputError, match="not known beforehand"):
         sampled(DPMFast(10), 1, controller=PID(1e-3, 1e-3, norm="joint"))
@@ -83,7 +90,7 @@ def test_fast_refuses_other_grids_and_says_which_it_takes():
 def test_fast_is_made_of_the_methods_of_its_orders():
     times = UniformLogSNR().times(SCHEDULE, 3)
     y = start()
-    for solver, a, b in zip((DPMSolver3(), DPMSolver2(), DDIM()), times, times[1:], strict=False):
+    for solver, (a, b) in zip((DPMSolver3(), DPMSolver2(), DDIM()), pairwise(times), strict=True):
         y = solve(Denoising(MIXTURE.eps), y, [a, b], solver=solver).y1
     assert torch.allclose(sampled(DPMFast(6), 3).y1, y, rtol=SAME, atol=SAME)
 
@@ -102,9 +109,12 @@ def test_a_smaller_tolerance_is_a_smaller_error(solver):
 
 def test_a_measured_solve_may_go_down_to_no_noise():
     made = solve(
-        Denoising(MIXTURE.eps), start(), [SCHEDULE.rho_ends[0], 0.0], solver=DPMSolver3(),
+        Denoising(MIXTURE.eps),
+        start(),
+        [SCHEDULE.rho_ends[0], 0.0],
+        solver=DPMSolver3(),
         controller=PID(1e-4, 1e-4, norm="joint"),
-    )  # fmt: skip
+    )
     low = SCHEDULE.rho_ends[1]
     there = solve(Denoising(MIXTURE.eps), truth(), [low, low / 10, low / 100, 0.0], solver=DPMSolver3()).y1
     assert float((made.y1 - there).abs().max()) < 1e-2
@@ -149,7 +159,7 @@ def test_unipc_is_a_prediction_and_its_correction(order):
         weights = predictor.weights(term, end, (*behind,), len(behind), 0)
         return weights[0], sum(w * d for w, (_, d) in zip(weights[1:], points, strict=True))
 
-    for n, (a, b) in enumerate(zip(rhos, rhos[1:], strict=False)):
+    for n, (a, b) in enumerate(pairwise(rhos)):
         known = known or [(a, MIXTURE.data(a, y))]
         share, ahead = moved(known[:order], b)
         predicted = share * y + ahead
@@ -157,15 +167,13 @@ def test_unipc_is_a_prediction_and_its_correction(order):
             break
         new = (b, MIXTURE.data(b, predicted))
         points = known[: min(order, n + 1)]
-        corrected_weights = _corrected(points, b, order)
+        corrected_weights = _corrected(points, b)
         y = share * y + sum(w * d for w, (_, d) in zip(corrected_weights, [*points, new], strict=True))
         known = [new, *known]
     assert torch.allclose(sampled(UniPC(order, lower_final=False), 6).y1, predicted, rtol=ROUNDING, atol=ROUNDING)
 
 
-def _corrected(points, end, order):
-    from deqlight.solvers.unipc import _moved
-
+def _corrected(points, end):
     return _moved("bh2", end, points[0][0], [*(rho for rho, _ in points), end])[1:]
 
 
@@ -204,8 +212,10 @@ def test_estimates_side_by_side_are_those_one_by_one(solver):
     assert torch.equal(last, beside.y1)
     pair = solve(
         Denoising(lambda rho, y: tuple(MIXTURE.eps(rho, part) for part in y), SCHEDULE),
-        (start(), start().flip(0)), times, solver=solver,
-    ).y1  # fmt: skip
+        (start(), start().flip(0)),
+        times,
+        solver=solver,
+    ).y1
     assert torch.allclose(pair[0], last, rtol=ROUNDING, atol=ROUNDING)
 
 
@@ -243,12 +253,11 @@ def test_states_of_other_dtypes_come_out_as_they_went_in(dtype):
     for solver in MULTISTEP:
         y1 = solve(Denoising(MIXTURE.eps, SCHEDULE), start().to(dtype), times, solver=solver).y1
         exact = sampled(solver, 6, FlowTime()).y1
-        assert y1.dtype == dtype and float((y1.double() - exact).abs().max()) < (1e-3 if dtype == torch.float32 else 2.0)
+        most = 1e-3 if dtype == torch.float32 else 2.0  # eight bits of noise that is 150 times the data
+        assert y1.dtype == dtype and float((y1.double() - exact).abs().max()) < most
 
 
 def test_the_grid_of_a_sampler_has_less_error_than_karras():
     """At ten steps on a mixture that nothing was chosen on."""
-    from deqlight.schedules import Karras
-
     for solver in (DDIM(), DPMpp2M(), DPMpp3M(), UniPC(2), UniPC(3), DEIS(3), AngularPC(3), AngularPC(4)):
         assert error(sampled(solver, 10, solver.grid).y1) < 0.7 * error(sampled(solver, 10, Karras()).y1), solver

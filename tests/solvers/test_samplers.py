@@ -72,7 +72,10 @@ ORDERS = [
     *((UniPC(order, correct=False, **FULL), order) for order in (1, 2, 3)),
     *((AngularPC(order, **FULL), order + 1) for order in (1, 2, 3)),
     *((AngularPC(order, correct=False, **FULL), order) for order in (2, 3)),
-    *((solver, 2) for solver in (DPMpp2M(), DPMpp3M(), DEIS(3, lower_final=True), UniPC(3), AngularPC(3, lower_final=True))),
+    *(
+        (solver, 2)
+        for solver in (DPMpp2M(), DPMpp3M(), DEIS(3, lower_final=True), UniPC(3), AngularPC(3, lower_final=True))
+    ),
 ]
 
 
@@ -87,7 +90,7 @@ def test_orders_on_a_mixture(solver, order):
 @pytest.mark.parametrize("solver", [solver for solver, _ in ORDERS], ids=repr)
 def test_evaluations_are_as_stated(solver):
     info = solver.info
-    for steps in (5, 10):
+    for steps in (3, 5, 10, 33):
         solution = sampled(solver, steps)
         assert int(solution.stats.nfe[0]) == info.nfe_start + steps * info.nfe_step
     last = sampled(solver, 10, to_zero=True)
