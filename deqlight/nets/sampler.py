@@ -10,9 +10,9 @@ from ..brownian import Increments, Key, keyed, next_stream
 from ..controllers import AdaptiveSteps
 from ..errors import InputError, check_word
 from ..gradients import Direct
-from ..schedules import Grid, Schedule, UniformLogSNR
+from ..schedules import FlowTime, Grid, Schedule
 from ..solution import Solution
-from ..solvers import Solver
+from ..solvers import DenoisingSolver, Solver
 from ..solving import check_compatible, solve
 from ..terms import Denoising, Noised, ODETerm, ReverseSDE, Term
 from ..types import FieldFn, State, Tensor, Time
@@ -42,7 +42,8 @@ class Sampler:
     Args:
         solver: the integrator. Those that draw noise solve `ReverseSDE`, the others the probability flow, unless `eta`.
         steps: how many, on a fixed grid.
-        grid: where they are, in ρ; None takes even ones of the log-SNR, and of the time where that is solved in.
+        grid: where they are, in ρ; None takes the solver's own, which was the best for it on flows that are known, or
+            `FlowTime()` for solvers that have none; where the time is solved in, even steps of it.
         schedule: how much noise is where; None takes what the network was trained with.
         controller: measures the steps, `PID(rtol, atol)`, in the place of `steps` and `grid`.
         guidance: how much classes are heeded; None tells the network of them, and no more.
@@ -131,7 +132,7 @@ class Sampler:
         """ρ at the ends of steps, falling; where they are measured, at both ends."""
         if self.controller is not None:
             return list(schedule.rho_ends)
-        return (self.grid or UniformLogSNR()).times(schedule, self.steps)
+        return (self.grid or _best(self.solver)).times(schedule, self.steps)
 
     def _check_solver(self) -> None:
         """Refuse what cannot sample, or not so; of itself, `solve` would say what it integrates, and not what to do."""
@@ -200,6 +201,10 @@ def _check_ends(denoiser: Denoiser, schedule: Schedule) -> None:
                 f"follows at t = {t:g}, where x is noise or data alone by {schedule!r}; solve in variable='rho', or "
                 "train one that tells v or velocity"
             )
+
+
+def _best(solver: Solver) -> Grid:
+    return solver.grid if isinstance(solver, DenoisingSolver) else FlowTime()
 
 
 def _nothing(t: Time, y: State) -> State:
