@@ -41,7 +41,12 @@ class Parser(LightningArgumentParser):
 
 
 def explain(
-    error: Rejected, line: Line, configs: Sequence[Mapping[str, Any]], known: Sequence[str], reader: Reader
+    error: Rejected,
+    line: Line,
+    configs: Sequence[Mapping[str, Any]],
+    known: Sequence[str],
+    reader: Reader,
+    kinds: Mapping[str, type] | None = None,
 ) -> ConfigError:
     """One line about what is wrong.
 
@@ -51,10 +56,11 @@ def explain(
         configs: the configuration files, in order.
         known: the parser's option names, `--trainer.max_epochs` and so on.
         reader: finds the mistake in the configuration.
+        kinds: options of the command's own that name a class, by its base.
     """
     message, tree = str(error), compose(line, configs)
     names = sorted({name.lstrip("-") for name in known if name.startswith("--")})
-    bases: dict[str, Any] = {name.partition(".")[0]: Any for name in names} | SECTIONS
+    bases: dict[str, Any] = {name.partition(".")[0]: Any for name in names} | SECTIONS | dict(kinds or {})
     absent = [section for section in SECTIONS if section not in tree]
     if absent:
         return ConfigError(f"{' and '.join(absent)} missing; name an experiment, -c NAME, or give {_flags(absent)}")

@@ -41,7 +41,7 @@ class Parts:
     """Options that the command takes under another name than the parser's."""
 
     def __init__(self, experiment: Experiment, options: dict[str, Any], kinds: dict[str, type] | None = None) -> None:
-        self.experiment = experiment
+        self.experiment, self.kinds = experiment, kinds or {}
         self.parser = Parser(allow_abbrev=False)
         self.parser.add_argument("--config", action=ActionConfigFile)
         self.parser.add_lightning_class_args(L.LightningModule, "model", subclass_mode=True)
@@ -53,7 +53,7 @@ class Parts:
         for option, default in options.items():
             kind = str if default is None else type(default)
             self.parser.add_argument(f"--{option}", type=kind, default=default)
-        for option, base in (kinds or {}).items():
+        for option, base in self.kinds.items():
             self.parser.add_subclass_arguments(base, option, required=False)
         sections = (experiment.stamp, *experiment.configs)
         self.configs = [{key: config[key] for key in BELIEVED if key in config} for config in sections]
@@ -102,7 +102,7 @@ class Parts:
             known += [f"--{option}" for option in self.short]
             common = (nn.Module, L.LightningModule, L.LightningDataModule)
             reader = Reader(tuple(checkpoint.packages(self.host)), common, apart=(L.LightningModule, Solver, Term))
-            raise explain(error, line, self.configs, known, reader) from error
+            raise explain(error, line, self.configs, known, reader, self.kinds) from error
 
     def _files(self) -> list[str]:
         return [word for config in self.configs if config for word in ("--config", json.dumps(config, default=str))]

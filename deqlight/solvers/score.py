@@ -92,8 +92,9 @@ class PredictorCorrector(NoisySampler):
     on its batch mates, and has a factor α₀²/α₁², near 1, where the schedule makes the data smaller. Its z is drawn with
     the path, from the time integral of W. The order is the predictor's, where no noise is drawn; one evaluation a step
     more, but none in a last step to 0. A corrector keeps the law up to a share of the variance, snr² + 4/d in d numbers
-    (the 4/d by norms of each sample), in any number of steps, so that no order of the law is claimed. Not to be confused with `ABM2`, whose corrector is of the same
-    equation.
+    (4/d by norms of each sample), in any number of steps, so that no order of the law is claimed.
+
+    Not to be confused with `ABM2`, whose corrector is of the same equation.
 
     Args:
         predictor: a sampler of `ReverseSDE` that knows of one step alone.
