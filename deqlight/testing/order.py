@@ -208,7 +208,7 @@ def _one_step(solver: Solver, n: int) -> tuple[float, float]:
     Methods that remember earlier steps have made as many as they remember.
     """
     problem = problem_for(solver.info)
-    if Denoising in solver.info.terms:  # in much noise errors of low orders cancel
+    if denoises(solver.info):  # in much noise errors of low orders cancel
         problem = replace(problem, t0=problem.at(SEEN))
     h, past = (problem.t1 - problem.t0) / n, solver.info.steps - 1
     grid = [problem.t0 + i * h for i in range(-past, 2)]

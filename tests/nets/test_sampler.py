@@ -145,8 +145,9 @@ def knowing(*targets):
 
 
 def sampler(solver, steps, **options):
-    """In ρ, but for solvers whose steps must have one length."""
-    return Sampler(solver, steps, variable="t" if solver.info.uniform_steps else "rho", **options)
+    """In ρ, even in its logarithm, but for solvers whose steps must have one length."""
+    where = {"variable": "t"} if solver.info.uniform_steps else {"grid": UniformLogSNR()}
+    return Sampler(solver, steps, **where, **options)
 
 
 def error(solver, steps):
