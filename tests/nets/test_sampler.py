@@ -156,7 +156,7 @@ def error(solver, steps):
 
 def test_all_are_here():
     assert len(EVERY) > 100 and len(FLOWS) > 70 and len(NOISY) > 15
-    assert {"SSPMS32", "Shu", "Kutta", "AB3", "BDF2", "UniPC(3, 'bh2')"} <= set(map(repr, FLOWS))
+    assert {"SSPMS32", "Shu", "Kutta", "AB3", "BDF2", "UniPC(3, 'bh2', lower_final=False)"} <= set(map(repr, FLOWS))
 
 
 @pytest.mark.parametrize("solver", FLOWS, ids=repr)
@@ -299,7 +299,7 @@ def test_guidance_and_thresholds_are_those_of_the_field():
 
 def test_the_levels_are_those_of_the_grid():
     fixed, measured = Sampler(DDIM(), 5), Sampler(Dopri5(), controller=PID(1e-3, 1e-3))
-    assert fixed.levels(SCHEDULE) == UniformLogSNR().times(SCHEDULE, 5) and len(fixed.levels(SCHEDULE)) == 6
+    assert fixed.levels(SCHEDULE) == DDIM.grid.times(SCHEDULE, 5) and len(fixed.levels(SCHEDULE)) == 6
     assert measured.levels(SCHEDULE) == list(SCHEDULE.rho_ends)
     short = replace(SCHEDULE, t_min=0.3)
     assert torch.allclose(
