@@ -2,7 +2,7 @@
 
 from mpmath import mp, mpf
 
-from deqlight.schedules import EDM, VE, VP, Cosine, CosineTable, DDPMTable, RectifiedFlow, SubVP
+from deqlight.schedules import EDM, VE, VP, Cosine, CosineTable, DDPMTable, RectifiedFlow, SubVP, Trigonometric
 
 mp.dps = 50
 
@@ -16,6 +16,7 @@ CONTINUOUS = [
     Cosine(s=0.02, clip=0.9, steps=50),
     RectifiedFlow(),
     RectifiedFlow(sigma_min=1e-4, margin=1e-4),
+    Trigonometric(),
 ]
 
 TABLES = [DDPMTable(), CosineTable(), DDPMTable(steps=2), CosineTable(steps=50, s=0.02, clip=0.9)]
@@ -42,6 +43,8 @@ def formula(schedule, t):
             return alpha, mp.sqrt(1 - alpha**2)
         case RectifiedFlow(low):
             return 1 - t, mpf(low) + (1 - mpf(low)) * t
+        case Trigonometric():
+            return mp.cos(mp.pi / 2 * t), mp.sin(mp.pi / 2 * t)
 
 
 def times(schedule, count, margin=0.0):

@@ -74,6 +74,11 @@ class Plan(Parts):
     def __init__(self, experiment: Experiment) -> None:
         texts = dict.fromkeys(("solvers", "controllers", "gradients", "output"))
         super().__init__(experiment, {**texts, "rounds": 10, "reference": 1e-6})
+        if self.settings.get(_place("solver")) is None:
+            raise ConfigError(
+                "deqlight bench compares solvers of a network, model.net.solver, and the network of this experiment "
+                "has none; samplers of a trained generator: deqlight sample --ckpt_path last --solver NAME"
+            )
         self.parts = Parser(allow_abbrev=False)  # to read a whole configuration takes a second, a part of it no time
         for key, kind in KINDS.items():
             self.parts.add_subclass_arguments(kind, KEYS[key], required=False)

@@ -12,7 +12,7 @@ from .compare_store import FINISHED, Record
 
 __all__ = ["QUANTITIES", "Quantity", "Row", "Spread", "higher_is_better", "metric_of", "metrics_of", "rows", "unit"]
 
-PREFERRED = ("test/accuracy", "test/loss")
+PREFERRED = ("test/accuracy", "test/sliced_wasserstein", "test/loss")
 """What a row is judged by: the first of these that its task logs, or else the first of its test metrics by name."""
 
 

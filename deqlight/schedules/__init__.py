@@ -11,6 +11,7 @@ from .preconditioned import Preconditioned
 from .predictions import Prediction, target, to_data, to_eps
 from .preserving import Preserving
 from .table import CosineTable, DDPMTable, Table
+from .trigonometric import Trigonometric
 
 __all__ = [
     "EDM",
@@ -34,6 +35,7 @@ __all__ = [
     "Schedule",
     "SubVP",
     "Table",
+    "Trigonometric",
     "UniformDraw",
     "UniformLogSNR",
     "UniformTime",

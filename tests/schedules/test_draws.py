@@ -17,6 +17,7 @@ from deqlight.schedules import (
     LogSNRDraw,
     RectifiedFlow,
     SubVP,
+    Trigonometric,
     UniformDraw,
 )
 
@@ -26,7 +27,7 @@ EVEN = torch.arange(100_000, dtype=torch.float64) / 100_000 + 0.5e-5
 BY_QUADRATURE = 2e-3
 """Of sums in the place of integrals, with a function that vanishes at the ends, where laws are held."""
 
-SCHEDULES = [VP(), SubVP(), VE(), Cosine(), EDM(), RectifiedFlow()]
+SCHEDULES = [VP(), SubVP(), VE(), Cosine(), EDM(), RectifiedFlow(), Trigonometric()]
 DRAWS = [UniformDraw(), LogSNRDraw(), LogNormalDraw(0.0, 2.5), LogitNormalDraw(-2.0, 2.0)]
 
 

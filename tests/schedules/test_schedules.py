@@ -10,7 +10,18 @@ import torch
 from published_schedules import ALL, CONTINUOUS, TABLES, formula, times
 
 from deqlight.errors import InputError, ShapeError
-from deqlight.schedules import EDM, VE, VP, Cosine, CosineTable, DDPMTable, Preconditioned, RectifiedFlow, SubVP
+from deqlight.schedules import (
+    EDM,
+    VE,
+    VP,
+    Cosine,
+    CosineTable,
+    DDPMTable,
+    Preconditioned,
+    RectifiedFlow,
+    SubVP,
+    Trigonometric,
+)
 
 EXACT = 1e-12
 """Rounding of float64, through a dozen functions."""
@@ -24,7 +35,7 @@ NAMES = {"ids": repr}
 def early(schedule, count=101):
     """Times where the published formula holds, each a float32, and close to the clean end too."""
     low, high = schedule.ends
-    high = {Cosine: 0.97, RectifiedFlow: 0.999}.get(type(schedule), 1.0) * high
+    high = {Cosine: 0.97, RectifiedFlow: 0.999, Trigonometric: 0.999}.get(type(schedule), 1.0) * high
     close = [low + (high - low) * 2.0**-k for k in range(20)]
     given = [float(np.float32(t)) for t in [*close, *times(schedule, count)]]
     return [t for t in given if low <= t <= high]
@@ -122,7 +133,17 @@ def test_noise_grows_and_a_solve_has_finite_ends(schedule):
 def test_the_prior_is_the_published_one():
     assert [s.prior_std for s in (VP(), SubVP(), Cosine(), DDPMTable(), RectifiedFlow())] == [1.0] * 5
     assert (VE().prior_std, EDM().prior_std) == (50.0, 80.0)
-    for schedule in (VP(), SubVP(), Cosine(), DDPMTable(), CosineTable(), VE(), EDM(), RectifiedFlow()):
+    for schedule in (
+        VP(),
+        SubVP(),
+        Cosine(),
+        DDPMTable(),
+        CosineTable(),
+        VE(),
+        EDM(),
+        RectifiedFlow(),
+        Trigonometric(),
+    ):
         assert schedule.sigma(schedule.ends[1]) == pytest.approx(schedule.prior_std, rel=1e-4)
 
 
@@ -189,6 +210,7 @@ def test_a_flow_has_infinite_rho_at_the_end_of_time_and_goes_there_in_t():
         (EDM(), -1.0, -1.0),
         (Cosine(), 1.01, -1.0),
         (RectifiedFlow(), 1.1, -1.0),
+        (Trigonometric(), 1.1, -1.0),
         (RectifiedFlow(sigma_min=0.1), -0.1, 0.09),
         (DDPMTable(), 0.0009, 0.0099),
         (DDPMTable(), 1.001, 158.0),
@@ -234,6 +256,7 @@ def test_whole_numbers_are_refused():
         (lambda: DDPMTable(beta_end=1.0), "both must lie between 0 and 1"),
         (lambda: RectifiedFlow(sigma_min=-1e-9), "at least 0 and below 1"),
         (lambda: RectifiedFlow(margin=0.0), "ρ is infinite at t = 1"),
+        (lambda: Trigonometric(margin=0.5), "ρ is infinite at t = 1"),
         (lambda: Preconditioned(sigma_data=0.0), "sigma_data=0.0; it must be positive"),
     ],
 )
