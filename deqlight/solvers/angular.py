@@ -13,7 +13,7 @@ from ..errors import InputError
 from ..schedules import FlowTime
 from ..terms import Denoising
 from .base import SolverInfo
-from .denoising import REMEMBERED, MultistepSampler, capped
+from .denoising import REMEMBERED, DataSampler, capped
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -27,7 +27,7 @@ NODES, WEIGHTS = (tuple(part.tolist()) for part in np.polynomial.legendre.leggau
 """Of a quadrature on −1 to 1."""
 
 
-class AngularPC(MultistepSampler):
+class AngularPC(DataSampler):
     """Adams' predictor and corrector, exactly integrated, for data estimates that are polynomials in arctan(ρ/scale).
 
     y₁ = (ρ₁/ρ₀) y₀ + ρ₁ ∫ D dρ/ρ², from ρ₁ to ρ₀, where D goes through the estimates of the steps behind; the corrector

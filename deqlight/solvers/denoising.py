@@ -18,7 +18,7 @@ from ..terms.room import Room
 from ..types import Carry, State, Tensor, Time
 from .base import Solver, SolverInfo, Step
 
-__all__ = ["DenoisingSolver", "MultistepSampler", "Past", "capped", "data", "mix"]
+__all__ = ["DataSampler", "DenoisingSolver", "MultistepSampler", "Past", "capped", "data", "mix"]
 
 REMEMBERED = 4096
 """For how many steps weights are kept: one solve after another over the same grid has the same."""
@@ -74,7 +74,7 @@ class Past(NamedTuple):
 class MultistepSampler(DenoisingSolver):
     """A sampler of one evaluation a step, whose step is a sum of the state and estimates of this and earlier steps.
 
-    A subclass gives `info`, `order`, `kept`, `weights`, and, if its estimates are not of the data, `estimate`.
+    A subclass gives `info`, `order`, `kept`, `weights` and `estimate`.
     """
 
     order: int
@@ -109,11 +109,9 @@ class MultistepSampler(DenoisingSolver):
             y1 = mix(weights, (y0, now, *behind.estimates[: len(weights) - 2]))
         return Step(y1, Past((now, *behind.estimates)[:kept], rhos[:kept], points, row))
 
+    @abstractmethod
     def estimate(self, rho: float, y: State, noise: State, out: Tensor | None = None) -> State:
-        """What is remembered: the data that a noise estimate believes in, or the noise; in `out`, if that is given."""
-        if out is None:
-            return data(rho, y, noise)
-        return torch.add(cast(Tensor, y), cast(Tensor, noise), alpha=-rho, out=out)
+        """What is remembered of the noise estimate at `y`; written to `out`, if that is given."""
 
     @abstractmethod
     def weights(
@@ -133,6 +131,16 @@ class MultistepSampler(DenoisingSolver):
         most = min(self.order, known)
         left = cast(Denoising, term).left(rho0) if self.lower_final and rho1 < rho0 else None
         return most if left is None else max(1, min(most, left))
+
+
+class DataSampler(MultistepSampler):
+    """One that remembers the data that the noise estimates believe in."""
+
+    def estimate(self, rho: float, y: State, noise: State, out: Tensor | None = None) -> State:
+        """The data."""
+        if out is None:
+            return data(rho, y, noise)
+        return torch.add(cast(Tensor, y), cast(Tensor, noise), alpha=-rho, out=out)
 
 
 def _is_at_home(room: Room, past: Past) -> bool:

@@ -75,7 +75,10 @@ class DPMSolver3(DenoisingSolver):
         return Step(y1, error=error)
 
 
-class DPMFast(DPMSolver3):
+SECOND, THIRD = DPMSolver2(), DPMSolver3()
+
+
+class DPMFast(DenoisingSolver):
     """DPM-Solver-fast: steps of order 3, and the last of order 2 or 1, so that `nfe` evaluations are made exactly.
 
     Order 3 where the last step is of order 2, else 2; three evaluations a step, fewer in the last. It needs a grid of
@@ -96,7 +99,7 @@ class DPMFast(DPMSolver3):
         if nfe is not None and nfe < 1:
             raise InputError(f"DPMFast got nfe={nfe}; it makes one evaluation at least")
         self.nfe, self.orders = nfe, () if nfe is None else _orders(nfe)
-        self.info = self.info if not nfe or nfe % 3 == 2 else replace(self.info, order=2)
+        self.info = DPMSolver3.info if nfe is None or nfe % 3 == 2 else replace(DPMSolver3.info, order=2)
 
     def __repr__(self) -> str:
         return f"DPMFast({'' if self.nfe is None else self.nfe})"
@@ -114,7 +117,7 @@ class DPMFast(DPMSolver3):
                 0 where the last step is of order 2.
         """
         if self.nfe is None:
-            return super().walk(term, rho0, rho1, y0, carry)
+            return THIRD.walk(term, rho0, rho1, y0, carry)
         levels, count = cast(Denoising, term).levels, len(self.orders)
         if len(levels) != count + 1 or rho1 > rho0:
             told = f"{len(levels) - 1} steps" if levels else "steps that are not known beforehand"
@@ -131,7 +134,7 @@ class DPMFast(DPMSolver3):
             )
         if order == 1:
             return Step(axpy(rho1 - rho0, term.vf(rho0, y0), y0))
-        return (DPMSolver2 if order == 2 else DPMSolver3).walk(self, term, rho0, rho1, y0, carry)  # type: ignore[arg-type]  # neither has a state
+        return (SECOND if order == 2 else THIRD).walk(term, rho0, rho1, y0, carry)
 
     @classmethod
     def examples(cls) -> Sequence[Self]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ..schedules import FlowTime, Quadratic
 from ..terms import Denoising
 from .base import SolverInfo
-from .denoising import REMEMBERED, MultistepSampler, capped
+from .denoising import REMEMBERED, DataSampler, capped
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["DPMpp2M", "DPMpp3M"]
 
 
-class _DPMpp(MultistepSampler):
+class _DPMpp(DataSampler):
     """DPM-Solver++ with any number of steps behind it."""
 
     def __init__(self, lower_final: bool = True) -> None:

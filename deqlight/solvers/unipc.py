@@ -11,7 +11,7 @@ from ..errors import InputError, check_word
 from ..schedules import FlowTime
 from ..terms import Denoising
 from .base import SolverInfo
-from .denoising import REMEMBERED, MultistepSampler, capped
+from .denoising import REMEMBERED, DataSampler, capped
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -25,7 +25,7 @@ MOST = 3
 """The highest order of the predictor."""
 
 
-class UniPC(MultistepSampler):
+class UniPC(DataSampler):
     """The unified predictor–corrector: the network is asked at the prediction, and the prediction then corrected by it.
 
     A step begins at a prediction. What the network says there corrects it, and predicts the end of the step: the state
