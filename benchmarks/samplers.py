@@ -15,6 +15,8 @@ from __future__ import annotations
 import argparse
 import json
 import warnings
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,8 @@ from samplers_speed import speed
 from samplers_truth import NFES, Flows, flows, geometric
 
 from deqlight.gaussians import CHOOSING, REPORTING
+from deqlight.schedules import Karras, UniformLogSNR
+from deqlight.solvers import DDIM, DEIS, AngularPC, DenoisingSolver, DPMpp2M, DPMpp3M, UniPC
 from deqlight.testing.timing import machine
 
 RESULTS = Path(__file__).with_suffix(".json")
@@ -97,6 +101,35 @@ def reported(chosen: dict[str, Any], at: Flows, finer: tuple[int, ...]) -> dict[
     return {"deqlight": ours, "diffusers": theirs, "curves": curves, "best": versus(chosen, ours, theirs)}
 
 
+def ruled(at: Flows) -> dict[str, dict[str, float]]:
+    """The mean error over all numbers of evaluations, by the rule for the last steps, by grid, and by the end."""
+    made: dict[str, Callable[[bool], DenoisingSolver]] = {
+        "DDIM()": lambda lower: DDIM(),
+        "DPMpp2M()": lambda lower: DPMpp2M(lower_final=lower),
+        "DPMpp3M()": lambda lower: DPMpp3M(lower_final=lower),
+        "UniPC(2)": lambda lower: UniPC(2, lower_final=lower),
+        "UniPC(3)": lambda lower: UniPC(3, lower_final=lower),
+        "DEIS(3)": lambda lower: DEIS(3, lower_final=lower),
+        "DEIS(4)": lambda lower: DEIS(4, lower_final=lower),
+        "AngularPC(3)": lambda lower: AngularPC(3, lower_final=lower),
+        "AngularPC(4)": lambda lower: AngularPC(4, lower_final=lower),
+    }
+    found: dict[str, dict[str, float]] = {}
+    for name, make in made.items():
+        grid, default = make(True).grid, name.startswith(("DPM", "UniPC"))
+        tried = {
+            "lower orders at the end": (True, grid),
+            "full order": (False, grid),
+            "to 0": (default, replace(grid, to_zero=True)),
+            "even log-SNR": (default, UniformLogSNR()),
+            "Karras, 7": (default, Karras()),
+        }
+        schedule = SCHEDULES["DDPMTable"]
+        means = [geometric(scored(make(lower), where, schedule, at)) for lower, where in tried.values()]
+        found[name] = dict(zip(tried, rounded(means), strict=True))
+    return found
+
+
 def versus(chosen: dict[str, Any], ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
     """What was best where it was chosen, here and there, and the ratio of their errors where it is reported."""
 
@@ -135,6 +168,7 @@ def main() -> None:
                 at = flows(CHOOSING)
                 known["chosen"] = {"deqlight": choose_ours(at), "diffusers": choose_theirs(at)}
             known["reported"] = reported(known["chosen"], flows(REPORTING), NFES if given.quick else FINER)
+            known["rules"] = ruled(flows(REPORTING))
             known["same grid"] = compared(flows(REPORTING))
         known["speed"] = speed()
         known["machine"] = machine() | {"diffusers": diffusers().__version__}

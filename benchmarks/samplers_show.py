@@ -17,6 +17,7 @@ def write(known: dict[str, Any]) -> None:
     text = PAGE.read_text()
     for name, table in (
         ("errors", errors(known)),
+        ("rules", rules(known)),
         ("best", best(known)),
         ("same grid", same(known)),
         ("speed", cost(known)),
@@ -39,6 +40,13 @@ def errors(known: dict[str, Any]) -> str:
     order = sorted(found, key=lambda name: geometric(found[name]["errors"]))
     rows = [[f"`{found[name]['setting']}`", *map(_number, found[name]["errors"])] for name in order]
     return table(["sampler, grid", *(f"{nfe} NFE" for nfe in NFES)], rows)
+
+
+def rules(known: dict[str, Any]) -> str:
+    """What the grid, the end and the rule for the last steps do."""
+    found = known["rules"]
+    head = list(next(iter(found.values())))
+    return table(["sampler", *head], [[f"`{name}`", *map(_number, row.values())] for name, row in found.items()])
 
 
 def best(known: dict[str, Any]) -> str:
@@ -85,6 +93,7 @@ def draw(known: dict[str, Any]) -> None:
     figure, axes = plt.subplots(figsize=(9, 5.2))
     curves = known["reported"]["curves"]
     order = sorted(curves, key=lambda name: curves[name][-1][1], reverse=True)
+    axes.set_prop_cycle(color=[mpl.colormaps["tab20"](n) for n in (*range(0, 20, 2), 1, 5)])
     for number, name in enumerate(order):
         x, y = zip(*curves[name], strict=True)
         axes.loglog(x, y, marker="osD^vP*X<>hd"[number % 12], markersize=4, linewidth=1.2, label=name)

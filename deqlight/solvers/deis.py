@@ -125,8 +125,8 @@ class PNDM(DenoisingSolver):
             return Step(axpy(-rho0, now, y0), noises[:3])
         if len(noises) < 4:
             return Step(axpy(rho1 - rho0, self._warm(cast(Denoising, term), rho0, rho1, y0, now), y0), noises)
-        formula = mix([55 / 24, -59 / 24, 37 / 24, -9 / 24], noises)
-        return Step(axpy(rho1 - rho0, formula, y0), noises[:3])
+        share = (rho1 - rho0) / 24
+        return Step(mix([1.0, 55 * share, -59 * share, 37 * share, -9 * share], [y0, *noises]), noises[:3])
 
     def _warm(self, term: Denoising, rho0: float, rho1: float, y0: State, now: State) -> State:
         """The noise of a pseudo-Runge–Kutta step, by stages in the middle of the schedule's time and at the end."""

@@ -18,7 +18,7 @@ from ..terms.room import Room
 from ..types import Carry, State, Tensor, Time
 from .base import Solver, SolverInfo, Step
 
-__all__ = ["DataSampler", "DenoisingSolver", "MultistepSampler", "Past", "capped", "data", "mix"]
+__all__ = ["DataSampler", "DenoisingSolver", "MultistepSampler", "Past", "between", "capped", "data", "mix"]
 
 REMEMBERED = 4096
 """For how many steps weights are kept: one solve after another over the same grid has the same."""
@@ -156,6 +156,12 @@ def capped(info: SolverInfo, lower_final: bool) -> SolverInfo:
 def data(rho: float, y: State, noise: State) -> State:
     """The data that a noise estimate believes in: D = y − ρ ε."""
     return axpy(-rho, noise, y)
+
+
+def between(share: float, y: State, estimate: State) -> State:
+    """`share · y + (1 − share) · estimate`, in one pass over memory."""
+    mixed: State = each(lambda a, b: torch.lerp(b, a, share), y, estimate)
+    return mixed
 
 
 def mix(weights: Sequence[float], states: Sequence[State]) -> State:

@@ -13,7 +13,7 @@ from ..states import axpy, each
 from ..terms import Denoising, Term
 from ..types import Carry, State
 from .base import SolverInfo, Step
-from .denoising import DenoisingSolver, data, mix
+from .denoising import DenoisingSolver, between, data, mix
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -176,9 +176,9 @@ class DPMpp2S(DenoisingSolver):
         if rho1 == 0.0:
             return Step(first)
         middle = math.sqrt(rho0 * rho1)
-        u = mix([middle / rho0, 1 - middle / rho0], [y0, first])
+        u = between(middle / rho0, y0, first)
         second = data(middle, u, term.vf(middle, u))
-        return Step(mix([rho1 / rho0, 1 - rho1 / rho0], [y0, second]))
+        return Step(between(rho1 / rho0, y0, second))
 
 
 SERIES_BELOW = 1e-2
