@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from ..data import Batch
 from ..errors import CheckpointError, ConfigError
@@ -19,7 +22,7 @@ from .parts import Parts
 from .quiet import hush
 from .start import import_choices, prepare
 
-__all__ = ["SAMPLER", "Generator"]
+__all__ = ["SAMPLER", "Generator", "show"]
 
 SAMPLER = tuple(field.name for field in fields(Sampler))
 """Options of the sampler, which the command line says for short: `--solver DDIM` is `--model.sampler.solver DDIM`."""
@@ -101,3 +104,13 @@ def _long(word: str, short: tuple[str, ...]) -> str:
     if word.startswith("--") and name in short:
         return f"--model.sampler.{word.removeprefix('--')}"
     return word
+
+
+def show(told: dict[str, str], screen: Console) -> None:
+    """Print what a command found out as a table of two columns, each text as it is."""
+    table = Table(show_header=False)
+    table.add_column()
+    table.add_column(overflow="fold")
+    for name, value in told.items():
+        table.add_row(name, Text(value))  # in a str, rich would take [plots] for a colour
+    screen.print(table)

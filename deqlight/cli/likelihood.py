@@ -12,7 +12,6 @@ from typing import cast
 import torch
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
 from ..brownian import Key, keyed, next_stream
 from ..controllers import PID, Controller
@@ -22,7 +21,7 @@ from ..nets import Exact, Hutchinson, Told, Trace, bits_per_dim, log_likelihood
 from ..solution import record
 from ..solvers import Dopri5, Solver
 from ..types import FieldFn, Tensor
-from .generator import Generator
+from .generator import Generator, show
 from .line import Line
 
 __all__ = ["likelihood"]
@@ -64,19 +63,17 @@ def likelihood(line: Line, console: Console | None = None) -> int:
     logs, nfe = (torch.cat(kind) for kind in zip(*parts, strict=True))
     bits = bits_per_dim(logs, dims, settings["width"] or 1.0)
     _write(path, data.ids, logs, bits)
-    table = Table(show_header=False)
-    table.add_column()
-    table.add_column(overflow="fold")
-    table.add_row("samples", f"{len(logs)} of the {settings['part']} part, {dims} dimensions")
-    table.add_row("solver", f"{way.solver!r}, {way.controller!r}, {way.trace!r}")
-    table.add_row("NFE", f"{float(nfe.float().mean()):.4g} a sample")
-    table.add_row("log-density", f"{_mean(logs)} nats")
+    told: dict[str, str] = {}
+    told["samples"] = f"{len(logs)} of the {settings['part']} part, {dims} dimensions"
+    told["solver"] = f"{way.solver!r}, {way.controller!r}, {way.trace!r}"
+    told["NFE"] = f"{float(nfe.float().mean()):.4g} a sample"
+    told["log-density"] = f"{_mean(logs)} nats"
     if settings["width"]:
-        table.add_row("bits per dimension", f"{_mean(bits)}, of levels {settings['width']:g} apart")
+        told["bits per dimension"] = f"{_mean(bits)}, of levels {settings['width']:g} apart"
     else:
-        table.add_row("bits per dimension", f"{_mean(bits)}, of a density; levels have a --width")
-    table.add_row("each sample", str(path))
-    screen.print(table)
+        told["bits per dimension"] = f"{_mean(bits)}, of a density; levels have a --width"
+    told["each sample"] = str(path)
+    show(told, screen)
     return 0
 
 

@@ -14,13 +14,12 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
 from ..brownian import Key
 from ..errors import ConfigError
 from ..nets import Sampler
 from ..types import Tensor
-from .generator import SAMPLER, Generator
+from .generator import SAMPLER, Generator, show
 from .line import Line
 from .sample_picture import draw
 from .sample_power import measure
@@ -56,22 +55,20 @@ def sample(line: Line, console: Console | None = None) -> int:
     np.save(folder / "samples.npy", samples)
     nfe = float(torch.cat([nfe for _, nfe in parts]).float().mean())
     _note(generator, folder, classes, nfe, known)
-    table = Table(show_header=False)
-    table.add_column()
-    table.add_column(overflow="fold")
-    table.add_row("samples", f"{len(samples)} of shape {samples.shape[1:]}")
-    table.add_row("sampler", _told(generator.task.sampler))
+    told: dict[str, str] = {}
+    told["samples"] = f"{len(samples)} of shape {samples.shape[1:]}"
+    told["sampler"] = _told(generator.task.sampler)
     if known:
-        table.add_row("noise power", f"measured on {known:,} samples of the training part")
-    table.add_row("NFE", f"{nfe:g} a sample")
-    table.add_row("seconds", f"{seconds:.3g}")
-    table.add_row("array", str(folder / "samples.npy"))
+        told["noise power"] = f"measured on {known:,} samples of the training part"
+    told["NFE"] = f"{nfe:g} a sample"
+    told["seconds"] = f"{seconds:.3g}"
+    told["array"] = str(folder / "samples.npy")
     try:
         drawn = draw(folder / "samples.png", samples)
-        table.add_row("picture", str(folder / "samples.png") if drawn else "none: neither images nor points in a plane")
+        told["picture"] = str(folder / "samples.png") if drawn else "none: neither images nor points in a plane"
     except ConfigError as error:  # the samples are there
-        table.add_row("picture", f"none: {error}")
-    screen.print(table)
+        told["picture"] = f"none: {error}"
+    show(told, screen)
     return 0
 
 

@@ -23,7 +23,7 @@ from ..schedules import Schedule
 from ..solvers import Dopri5, Solver
 from ..solving import solve
 from ..states import leaves
-from ..terms import Denoising
+from ..terms import Denoising, ODETerm
 from ..terms.angular import Angular
 from ..terms.augmented import Augmented
 from ..types import FieldFn, State, Tensor, Time
@@ -63,8 +63,8 @@ def log_likelihood(
 
     Raises:
         ShapeError: for x without a batch or a state axis.
-        InputError: for a deviation that is not positive and finite; for what does not go together in a solve; for a
-            field whose value is cut off from y.
+        InputError: for a deviation that is not positive and finite; for a sampler as the solver, and what does not go
+            together in a solve; for a field whose value is cut off from y.
         SolverFailure: as from `solve`.
 
     Reference: Song et al., Score-Based Generative Modeling through SDEs, ICLR 2021 (arXiv 2011.13456), section 4.3 and
@@ -76,7 +76,7 @@ def log_likelihood(
     >>> round(float(log_likelihood(target.eps, EDM(), x)), 2), round(-0.5 * math.log(2 * math.pi), 2)
     (-0.92, -0.92)
     """
-    _check(x, data_std)
+    _check(x, data_std, solver)
     flow = Angular(Denoising(field, schedule), data_std).wrap(_connected)
     ends = schedule.rho_ends[::-1]
     sizes = [schedule.scale(rho) * flow.size(rho) for rho in ends]  # x is so many times u there
@@ -134,9 +134,15 @@ def _connected(field: FieldFn, t: Time, y: State) -> State:
     return value
 
 
-def _check(x: Tensor, data_std: float) -> None:
+def _check(x: Tensor, data_std: float, solver: Solver) -> None:
     if not isinstance(x, Tensor) or x.dim() < 2 or not x.is_floating_point():
         got = f"a tensor {tuple(x.shape)} of {x.dtype}" if isinstance(x, Tensor) else type(x).__name__
         raise ShapeError(f"log_likelihood got {got}; it needs points (batch, *state) of floats, such as (batch, 2)")
     if not 0 < data_std < math.inf:
         raise InputError(f"log_likelihood got data_std={data_std}; it must be positive and finite, about that of x")
+    if isinstance(solver, Solver) and not issubclass(ODETerm, solver.info.terms):
+        kinds = " or ".join(kind.__name__ for kind in solver.info.terms)
+        raise InputError(
+            f"log_likelihood got {solver!r}, which integrates {kinds}, and the density changes by an ordinary equation "
+            "of its own; take Dopri5() or Heun(), or RK4() with Constant(steps=…)"
+        )

@@ -14,7 +14,7 @@ from torchmetrics import MetricCollection
 from ..brownian import keyed, next_stream
 from ..data import Batch
 from ..errors import InputError
-from ..metrics import MMD, PrecisionRecall, SlicedWasserstein
+from ..metrics import MMD, Mean, PrecisionRecall, SlicedWasserstein
 from ..metrics.two_samples import TwoSamples
 from ..nets import Denoiser, DenoisingLoss, Sampler
 from ..nets.denoiser import check_denoiser
@@ -123,6 +123,12 @@ class Generate(Task):
 
     def score(self, metrics: MetricCollection, outputs: Tensor, targets: Tensor) -> None:
         """Nothing: samples are compared in the test alone."""
+
+    def on_train_epoch_end(self) -> None:
+        """Log the loss alone: training solves nothing."""
+        self._log_means(("train/loss",))
+        for name in ("nfe/forward", "nfe/backward"):
+            cast(Mean, self.means[name]).reset()
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """The loss of one batch, and as many samples, to be compared with it."""

@@ -170,8 +170,8 @@ def test_mistakes_of_a_sample(deqlight, points, words):
 
 
 WEIGHED = {
-    "--solver=DDIM": ("DDIM",),
-    "--solver=Dopri": ("solver: there is no solver 'Dopri'; did you mean Dopri5?",),
+    "--solver=DDIM": ("log_likelihood got DDIM, which integrates Denoising", "Dopri5"),
+    "--solver=Heunn": ("solver: there is no solver 'Heunn'; did you mean Heun?",),
     "--solver=RK4": ("RK4", "Constant"),
     "--steps=3": ("there is no option 'steps'",),
     "--part=all": ("--part is 'all'; accepted: test, train, val",),
@@ -249,7 +249,7 @@ def test_a_likelihood_depends_on_its_sample_alone(deqlight, points):
 
 def test_its_own_solver_and_trace_are_heeded(deqlight, points):
     fine, _ = weighed(deqlight, points, "--n=8")
-    steps = ("--solver=RK4", "--controller=Constant", "--controller.steps=100")
+    steps = ("--solver=RK4", "--controller=Constant", "--controller.steps=400")
     fixed, said = weighed(deqlight, points, "--n=8", *steps)
     rough, _ = weighed(deqlight, points, "--n=8", *steps[:2], "--controller.steps=4")
     assert "RK4" in said and "Constant" in said
@@ -296,7 +296,7 @@ def deqlight_fields():
 
 
 def test_a_known_density_is_found(deqlight, tmp_path):
-    """A network that knows: log N(x; 1, 4 + ρ₀²) at each point, however far out the data are; and its samples."""
+    """A network that knows: what the flow makes of N(0, 1), its density, however far out the data are; samples, too."""
     (tmp_path / "exact.py").write_text(EXACT)
     net = ("--plugin=exact.py", "--model.net.net=Exact")
     done = deqlight("fit", "-c", "ddpm_points", *net, *SMALL[1:], *BRIEF, "--trainer.max_epochs=1")
@@ -304,10 +304,12 @@ def test_a_known_density_is_found(deqlight, tmp_path):
     found, _ = weighed(deqlight, "last", "--plugin=exact.py")
     data = Points(EightGaussians(), train=2048, val=64, test=40)
     data.setup("test")
-    x, low = data._dataset.inputs[data._parts["test"]].double(), VP(0.1, 20.0, t_min=0.001).rho_ends[1]
-    variance = 4 + low**2
-    known = -0.5 * (x - 1).square().sum(1) / variance - np.log(2 * np.pi * variance)
-    assert np.allclose(found["log_density"], known.numpy(), atol=2e-3)  # the prior at t = 1 is not quite N(0, 1)
+    x, schedule = data._dataset.inputs[data._parts["test"]].double(), VP(0.1, 20.0, t_min=0.001)
+    high, low = schedule.rho_ends
+    growth = ((4 + high**2) / (4 + low**2)) ** 0.5 * schedule.scale(high)  # the flow of this distribution is affine
+    noise = schedule.scale(high) + growth * (x / schedule.scale(low) - 1)
+    known = -0.5 * noise.square().sum(1) - np.log(2 * np.pi) + 2 * np.log(growth / schedule.scale(low))
+    assert np.allclose(found["log_density"], known.numpy(), atol=1e-3)  # float32, tolerances of 1e-5
     samples, *_ = drawn(deqlight, "last", "--plugin=exact.py", "--n=2000", "--steps=50")
     assert np.abs(samples.mean(0) - 1).max() < 5 * 2 / 2000**0.5
     assert np.abs(samples.std(0) - 2).max() < 5 * 2 / 4000**0.5
