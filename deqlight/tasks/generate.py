@@ -57,7 +57,8 @@ class Generate(Task):
 
     Raises:
         InputError: for a network that is no `Denoiser`, no classes, a scale of 0, and numbers that are not finite; for
-            a sampler with guidance where the network is told of no classes.
+            a sampler with guidance where the network is told of no classes; from the first batch, for targets that are
+            no classes.
     """
 
     def __init__(
@@ -110,7 +111,9 @@ class Generate(Task):
     def outputs(self, batch: Batch) -> Tensor:
         """The loss of each sample, `(batch,)`."""
         x0 = self.normal(cast(Tensor, batch.inputs))
-        self.sample_shape = tuple(x0.shape[1:])
+        if self.sample_shape is None:
+            self._check_classes(batch.targets)
+            self.sample_shape = tuple(x0.shape[1:])
         return self.criterion(self.denoiser, x0, self._classes(batch))
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -170,6 +173,22 @@ class Generate(Task):
             noise = next_stream().normal(1, cast(Tensor, batch.inputs))[:, 0]
             samples = self.sampler(self.denoiser, noise, self._classes(batch))
         return self.restored(samples.x), samples.nfe
+
+    def _check_classes(self, targets: Tensor) -> None:
+        """Look at the first batch: a network told of more classes than there are said to be would learn all the same.
+
+        Raises:
+            InputError: for targets that are no numbers of classes.
+        """
+        if self.classes is None:
+            return
+        whole = targets.dim() == 1 and not targets.is_floating_point()
+        if not whole or int(targets.max()) >= self.classes:
+            found = f"up to {int(targets.max())}" if whole else f"{tuple(targets.shape)} of {targets.dtype}"
+            raise InputError(
+                f"Generate has classes={self.classes} and got targets {found}; classes are whole numbers from 0 to "
+                f"{self.classes - 1}, (batch,): give the number that there are, or None to tell the network none"
+            )
 
     def _classes(self, batch: Batch) -> Tensor | None:
         return None if self.classes is None else batch.targets

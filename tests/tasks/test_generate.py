@@ -250,6 +250,17 @@ def test_what_makes_no_sense_is_refused(make, words):
         make()
 
 
+@pytest.mark.parametrize(
+    ("targets", "words"),
+    [(torch.tensor([0, 3, 5]), "got targets up to 5"), (torch.rand(3, 5), r"got targets \(3, 5\) of torch.float32")],
+    ids=["another class", "mixed"],
+)
+def test_targets_that_are_no_classes_are_refused(targets, words):
+    task, batch = generate(classes=5), Batch(torch.randn(3, 2), targets, torch.arange(3))
+    with pytest.raises(InputError, match=words):
+        task.outputs(batch)
+
+
 def test_a_power_that_was_not_measured_is_asked_for():
     task = generate(sampler=Sampler(AnalyticDPM(), 4))
     with pytest.raises(InputError, match="noise_power"):
