@@ -37,6 +37,11 @@ def test_help_needs_no_torch():
     assert "--solvers" in done.stdout
 
 
+def test_a_network_without_a_solver_is_told_so(deqlight):
+    done = deqlight("bench", "-c", "ddpm_points", *BRIEF)
+    assert done.code == 2 and "the network is Denoiser, which has no solver to compare" in done.err
+
+
 def test_a_reversible_network_and_others(bench):
     shown, found = bench("-c", "midpoint_digits", "--solvers=Leapfrog,Heun", "--gradients=Direct,Reversible")
     measured = rows(found)

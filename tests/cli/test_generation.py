@@ -5,18 +5,21 @@ import json
 import sys
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from deqlight.brownian import Key
+from deqlight.brownian import Key, keyed
 from deqlight.cli.main import main
-from deqlight.data import EightGaussians, Points
+from deqlight.cli.sample_power import measure
+from deqlight.data import Batch, EightGaussians, Points
 from deqlight.fields import DenoisingMLP
 from deqlight.nets import Denoiser, Exact, Sampler, bits_per_dim, log_likelihood
-from deqlight.schedules import VP
-from deqlight.solvers import DDIM, Dopri5
+from deqlight.schedules import VP, UniformLogSNR
+from deqlight.solvers import DDIM, AnalyticDPM, Dopri5, noise_power
+from deqlight.tasks import Generate
 
 FLOAT32 = 1e-4  # of samples in batches of other sizes, which round differently
 BRIEF = ("--trainer.max_epochs=8", "--trainer.accelerator=cpu", "--trainer.num_sanity_val_steps=0")
@@ -134,6 +137,25 @@ def test_the_power_of_the_noise_is_measured_where_it_is_needed(deqlight, request
     assert f"measured on {count} samples of the training part" in said and "eta=0.5" in said
     assert note["noise_power"] == f"measured on {count.replace(',', '')} samples"
     assert np.isfinite(whole).all() and np.allclose(whole, parts, rtol=FLOAT32, atol=FLOAT32)
+
+
+def test_the_power_is_that_of_all_samples_with_noise_of_each():
+    """600 samples, in three parts: as measured at once, under the key of the samples."""
+    torch.manual_seed(0)
+    denoiser = Denoiser(DenoisingMLP(2, 16), VP(t_min=0.01))
+    for parameter in denoiser.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    sampler = Sampler(AnalyticDPM(eta=0.5), 4, UniformLogSNR(to_zero=True))
+    task = Generate(denoiser, sampler, torch.optim.Adam, scale=2.0).eval()
+    data = Batch(torch.randn(600, 2), torch.zeros(600), torch.randperm(600))
+    found = SimpleNamespace(task=task, device="cpu", settings={"seed": 5}, samples=lambda part, count: data)
+    assert measure(found) == 600 and measure(found) == 0
+    levels = sorted(sampler.levels(denoiser.schedule))[1:]
+    with keyed(Key(5, ids=data.ids)):
+        known = noise_power(denoiser.eps, data.inputs / 2, levels)
+    power = task.sampler.solver.power
+    assert power.rhos == known.rhos == tuple(levels) and power.powers == pytest.approx(known.powers, rel=1e-5)
+    assert task.sampler.solver.eta == 0.5
 
 
 def test_a_power_that_is_given_is_not_measured(deqlight, points):
@@ -310,6 +332,10 @@ def test_a_known_density_is_found(deqlight, tmp_path):
     noise = schedule.scale(high) + growth * (x / schedule.scale(low) - 1)
     known = -0.5 * noise.square().sum(1) - np.log(2 * np.pi) + 2 * np.log(growth / schedule.scale(low))
     assert np.allclose(found["log_density"], known.numpy(), atol=1e-3)  # float32, tolerances of 1e-5
+    scaled, _ = weighed(deqlight, "last", "--plugin=exact.py", "--model.scale=0.5", "--model.shift=3")
+    noise = schedule.scale(high) + growth * ((x - 3) / 0.5 / schedule.scale(low) - 1)
+    known = -0.5 * noise.square().sum(1) - np.log(2 * np.pi) + 2 * np.log(growth / schedule.scale(low) / 0.5)
+    assert np.allclose(scaled["log_density"], known.numpy(), rtol=1e-4, atol=1e-3)
     samples, *_ = drawn(deqlight, "last", "--plugin=exact.py", "--n=2000", "--steps=50")
     assert np.abs(samples.mean(0) - 1).max() < 5 * 2 / 2000**0.5
     assert np.abs(samples.std(0) - 2).max() < 5 * 2 / 4000**0.5
