@@ -85,12 +85,6 @@ class Plan(Parts):
         if self.settings["rounds"] < 1 or not self.settings["reference"] > 0:
             told = f"--rounds is {self.settings['rounds']}, --reference {self.settings['reference']:g}"
             raise ConfigError(f"{told}; at least one round is needed, and a positive tolerance")
-        net, options = (self.settings.get(f"model.init_args.net.{part}") for part in ("class_path", "init_args"))
-        if options is None or "solver" not in options:
-            raise ConfigError(
-                f"the network is {str(net).rpartition('.')[2]}, which has no solver to compare; deqlight bench needs "
-                "one that has, such as DepthNet (samplers of a generator: deqlight sample --solver NAME)"
-            )
 
     def asked(self, key: str) -> list[str]:
         """What `--solvers`, `--controllers` or `--gradients` lists; nothing where it is not given.

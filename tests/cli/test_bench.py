@@ -38,8 +38,8 @@ def test_help_needs_no_torch():
 
 
 def test_a_network_without_a_solver_is_told_so(deqlight):
-    done = deqlight("bench", "-c", "ddpm_points", *BRIEF)
-    assert done.code == 2 and "the network is Denoiser, which has no solver to compare" in done.err
+    done = deqlight("bench", "-c", "edm_points", *BRIEF)
+    assert done.code == 2 and "the network of this experiment has none" in done.err
 
 
 def test_a_reversible_network_and_others(bench):

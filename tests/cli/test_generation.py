@@ -21,6 +21,7 @@ from deqlight.schedules import VP, UniformLogSNR
 from deqlight.solvers import DDIM, AnalyticDPM, Dopri5, noise_power
 from deqlight.tasks import Generate
 
+VP_POINTS = Path(__file__).with_name("vp_points.yaml")
 FLOAT32 = 1e-4  # of samples in batches of other sizes, which round differently
 BRIEF = ("--trainer.max_epochs=8", "--trainer.accelerator=cpu", "--trainer.num_sanity_val_steps=0")
 SMALL = ("--model.net.net.hidden=16", "--data.train=2048", "--data.val=64", "--data.test=40")
@@ -29,7 +30,7 @@ SMALL = ("--model.net.net.hidden=16", "--data.train=2048", "--data.val=64", "--d
 @pytest.fixture(scope="module")
 def points(tmp_path_factory):
     """A checkpoint of points in the plane."""
-    return fitted(tmp_path_factory.mktemp("points"), "ddpm_points", *SMALL)
+    return fitted(tmp_path_factory.mktemp("points"), VP_POINTS, *SMALL)
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +43,8 @@ def digits(tmp_path_factory):
 def fitted(runs, experiment, *words):
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         patch.setattr("sys.argv", ["deqlight"])
-        assert main(["fit", "-c", experiment, "--runs", str(runs), *words, *BRIEF]) == 0
-    return Path(runs, experiment, "version_0", "checkpoints", "last.ckpt")
+        assert main(["fit", "-c", str(experiment), "--runs", str(runs), *words, *BRIEF]) == 0
+    return Path(runs, Path(experiment).stem, "version_0", "checkpoints", "last.ckpt")
 
 
 def drawn(deqlight, checkpoint, *words, out="out"):
@@ -217,7 +218,7 @@ def test_classes_that_are_none(deqlight, digits, classes):
 @pytest.mark.parametrize("command", ["sample", "likelihood"])
 def test_what_cannot_be_sampled_from(deqlight, tmp_path, command, points, trained):
     told_in_a_line(deqlight(command), "needs a trained network")
-    told_in_a_line(deqlight(command, "-c", "ddpm_points"), "needs a trained network")
+    told_in_a_line(deqlight(command, "-c", VP_POINTS), "needs a trained network")
     told_in_a_line(deqlight(command, "--ckpt_path=nothing.ckpt"), "there is no checkpoint nothing.ckpt")
     told_in_a_line(deqlight(command, "--ckpt_path=last"), "there is no last checkpoint")
     told_in_a_line(deqlight(command, "--ckpt_path", trained), "the task is Classify, which generates nothing")
@@ -321,7 +322,7 @@ def test_a_known_density_is_found(deqlight, tmp_path):
     """A network that knows: what the flow makes of N(0, 1), its density, however far out the data are; samples, too."""
     (tmp_path / "exact.py").write_text(EXACT)
     net = ("--plugin=exact.py", "--model.net.net=Exact")
-    done = deqlight("fit", "-c", "ddpm_points", *net, *SMALL[1:], *BRIEF, "--trainer.max_epochs=1")
+    done = deqlight("fit", "-c", VP_POINTS, *net, *SMALL[1:], *BRIEF, "--trainer.max_epochs=1")
     assert done.code == 0, done.err
     found, _ = weighed(deqlight, "last", "--plugin=exact.py")
     data = Points(EightGaussians(), train=2048, val=64, test=40)

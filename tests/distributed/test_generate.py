@@ -11,6 +11,7 @@ import pytest
 
 from deqlight.cli.main import main
 
+VP_POINTS = Path(__file__).parents[1] / "cli" / "vp_points.yaml"
 DDP = ("--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp")
 PATIENCE = 120  # seconds; two starts take 10 on an idle machine
 CPU = "--trainer.accelerator=cpu"
@@ -32,13 +33,13 @@ def folder(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         patch.chdir(folder)
         patch.setattr("sys.argv", ["deqlight"])
-        assert main(["fit", "-c", "ddpm_points", *small, CPU, "--trainer.max_epochs=1"]) == 0
+        assert main(["fit", "-c", str(VP_POINTS), *small, CPU, "--trainer.max_epochs=1"]) == 0
         for command in ("test", "predict"):
             assert main([command, "--ckpt_path=last", CPU]) == 0
             words = [sys.executable, "-m", "deqlight", command, "--ckpt_path=last", *DDP]
             done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False)
             assert done.returncode == 0, done.stderr
-    return folder / "runs" / "ddpm_points" / "version_0"
+    return folder / "runs" / "vp_points" / "version_0"
 
 
 def rows(*paths):
@@ -51,7 +52,7 @@ def rows(*paths):
 
 def test_measures(folder):
     (one,), (two,) = (rows(folder / "test" / f"version_{number}" / "metrics.csv") for number in range(2))
-    assert one.keys() == two.keys() and "test/slicedwasserstein" in one
+    assert one.keys() == two.keys() and "test/sliced_wasserstein" in one
     for name, value in one.items():
         assert value == pytest.approx(two[name], rel=FLOAT32), name
 
