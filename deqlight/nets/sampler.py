@@ -10,6 +10,7 @@ from ..brownian import Increments, Key, keyed, next_stream
 from ..controllers import AdaptiveSteps
 from ..errors import InputError, check_word
 from ..gradients import Direct
+from ..saveat import SaveAt
 from ..schedules import FlowTime, Grid, Schedule
 from ..solution import Solution
 from ..solvers import DenoisingSolver, Solver
@@ -179,7 +180,8 @@ class Sampler:
         return [first + (last - first) * k / self.steps for k in range(self.steps)] + [last]
 
     def _solved(self, term: Term, y0: Tensor, ts: list[float]) -> Solution:
-        return solve(term, y0, ts, solver=self.solver, controller=self.controller, max_steps=MOST)
+        last = SaveAt(final=True)  # a thousand steps of images would fill the memory
+        return solve(term, y0, ts, solver=self.solver, controller=self.controller, max_steps=MOST, saveat=last)
 
 
 OTHERS = "ordinary equations (Heun, Dopri5), of stochastic ones (SRK), or made for it (DPMpp2M, UniPC, DDPM)"
