@@ -7,13 +7,13 @@ from torch import nn
 
 from deqlight import ODETerm, Partitioned, solve
 from deqlight.plugin.builtin import deqlight_solvers
-from deqlight.terms import Denoising, MatrixFlow, Semilinear, Split, Stochastic
+from deqlight.terms import Denoising, MatrixFlow, ReverseSDE, Semilinear, Split, Stochastic
 from deqlight.terms.base import nested
 
 EXACT = 1e-10
 """Relative, of two exact gradients in float64."""
 
-OTHERS = {(Stochastic,), (Denoising,)}
+OTHERS = {(Stochastic,), (Denoising,), (ReverseSDE,)}
 EXAMPLES = [solver for cls in deqlight_solvers() for solver in cls.examples() if solver.info.terms not in OTHERS]
 """All that take terms without noise, of other times than noise."""
 

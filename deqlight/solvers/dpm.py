@@ -162,8 +162,8 @@ def _ended(term: Term, rho: float, y: State, noise: State) -> Step:
 class DPMpp2S(DenoisingSolver):
     """DPM-Solver++(2S): a stage at the middle of the log-SNR, with the data estimate as the polynomial.
 
-    y₁ = (ρ₁/ρ₀) y₀ + (1 − ρ₁/ρ₀) D(√(ρ₀ρ₁), u). Order 2, two evaluations a step, one in a last step to 0. Not to be
-    confused with `DPMSolver2`, which interpolates the noise.
+    y₁ = (ρ₁/ρ₀) y₀ + (1 − ρ₁/ρ₀) D(√(ρ₀ρ₁), u). Order 2, two evaluations a step, one in a last step to 0.
+    Not to be confused with `DPMSolver2`, which interpolates the noise.
 
     Reference: Lu et al., DPM-Solver++, 2022 (arXiv 2211.01095), algorithm 1 with r = ½.
     """

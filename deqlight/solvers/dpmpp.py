@@ -63,8 +63,8 @@ class DPMpp3M(_DPMpp):
     """DPM-Solver++ of third order with two steps behind it: the parabola through three data estimates.
 
     y₁ = e⁻ʰ y₀ + ∫₀ʰ e⁻⁽ʰ⁻ˢ⁾ D(λ₀ + s) ds. Order 3, one evaluation a step; the first two steps are of order 1 and 2, a
-    last one to 0 of order 1. The published program has half of the second difference, and so order 2. Not to be
-    confused with `DPMSolver3`, which has stages.
+    last one to 0 of order 1. The published program has half of the second difference, and so order 2.
+    Not to be confused with `DPMSolver3`, which has stages.
 
     Args:
         lower_final: whether the last two steps are of order 2 and 1, where it is known which those are.
