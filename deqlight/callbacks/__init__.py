@@ -1,11 +1,13 @@
 """Station: what runs beside the training. Checkpoints, guards, stamps and the table at the end."""
 
+from .audit import GradientAudit
 from .checkpoints import Best, Last, Stopped
 from .finite import FiniteGuard
 from .lines import EpochLines
 from .parity import PluginParity
 from .predictions import Predictions
 from .robustness import Robustness
+from .solves import NFEBudget, SolverStatistics
 from .stamp import STAMP, ConfigStamp
 from .summary import Summary
 
@@ -15,10 +17,13 @@ __all__ = [
     "ConfigStamp",
     "EpochLines",
     "FiniteGuard",
+    "GradientAudit",
     "Last",
+    "NFEBudget",
     "PluginParity",
     "Predictions",
     "Robustness",
+    "SolverStatistics",
     "Stopped",
     "Summary",
 ]
