@@ -8,7 +8,10 @@ from typing import Any, TypeAlias, cast
 
 import lightning as L
 import torch
+from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import fully_shard
 from torchmetrics import MetricCollection
 
 from ..brownian import Key, keyed
@@ -102,6 +105,16 @@ class Evaluation(L.LightningModule, ABC):
             seed = torch.initial_seed()
             self._seed = int(self.trainer.strategy.broadcast(seed)) if attached else seed
         return self._seed
+
+    def configure_model(self) -> None:
+        """Share weights, gradients and the optimiser's numbers out among the ranks, where the strategy is one for that.
+
+        The network is one unit: it is gathered before its forward pass and let go after the backward pass, so that no
+        solve meets another rank, whatever its steps.
+        """
+        if self._trainer is not None and isinstance(self.trainer.strategy, ModelParallelStrategy):
+            mesh = cast(DeviceMesh, self.device_mesh)["data_parallel"]
+            fully_shard(self.net, mesh=mesh, reshard_after_forward=False)
 
     def configure_callbacks(self) -> list[L.Callback]:
         """A loss or a gradient that is not finite stops the training, with or without the command line."""

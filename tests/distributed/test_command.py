@@ -1,37 +1,15 @@
 """The command line with two processes."""
 
 import csv
-import os
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
 from guest import guest
+from processes import DDP, PATIENCE, finish, start
 
 from deqlight.cli.main import main
-
-DDP = ("--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp")
-PATIENCE = 120  # seconds; two starts take 10 on an idle machine
-
-
-def start(folder, *words):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
-    command = [sys.executable, "-m", "deqlight", *words]
-    return subprocess.Popen(
-        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-
-
-def finish(process):
-    try:
-        out, err = process.communicate(timeout=PATIENCE)
-    finally:
-        process.kill()
-    return process.returncode, out + err
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,33 @@
+"""Weights, gradients and the optimiser's numbers shared out among two processes: the training of DDP, and its files."""
+
+import torch
+from processes import DDP, finish, start
+
+SHARDED = """
+trainer:
+  accelerator: cpu
+  devices: 2
+  strategy:
+    class_path: lightning.pytorch.strategies.ModelParallelStrategy
+    init_args: {data_parallel_size: 2, tensor_parallel_size: 1, save_distributed_checkpoint: false,
+                process_group_backend: gloo}
+"""
+
+SHORT = ("--trainer.max_epochs=2", "--data.train=256", "--data.val=64", "--data.test=32")
+FLOAT32 = 1e-5  # sums over the ranks in another order, through sixteen steps
+
+
+def test_it_is_the_training_of_ddp_with_steps_that_differ_on_the_ranks(tmp_path):
+    (tmp_path / "sharded.yaml").write_text(SHARDED)
+    runs = {"one": DDP, "sharded": ("-c", "sharded.yaml")}
+    for name, words in runs.items():
+        code, said = finish(start(tmp_path, "fit", "-c", "anode_reflection", *words, *SHORT, f"--name={name}"))
+        assert code == 0, said
+    one, sharded = (
+        torch.load(tmp_path / f"runs/{name}/version_0/checkpoints/last.ckpt", weights_only=True) for name in runs
+    )
+    assert one["state_dict"].keys() == sharded["state_dict"].keys() and one["global_step"] == sharded["global_step"] > 4
+    for name, weight in one["state_dict"].items():
+        assert torch.allclose(weight, sharded["state_dict"][name], rtol=0, atol=FLOAT32), name
+    code, said = finish(start(tmp_path, "test", "--ckpt_path", "runs/sharded/version_0/checkpoints/last.ckpt"))
+    assert code == 0 and "test/rmse" in said, said

@@ -1,0 +1,25 @@
+"""The command line in processes of its own, as tests of several ranks run it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+DDP = ("--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp")
+PATIENCE = 120  # seconds; two starts take 10 on an idle machine
+
+
+def start(folder, *words, **environment):
+    """Begin a command in a folder; one thread for each process."""
+    own = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1]), **environment}
+    command = [sys.executable, "-m", "deqlight", *words]
+    return subprocess.Popen(command, cwd=folder, env=own, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def finish(process):
+    """Its exit code, and all that it said."""
+    try:
+        out, err = process.communicate(timeout=PATIENCE)
+    finally:
+        process.kill()
+    return process.returncode, out + err
