@@ -9,10 +9,10 @@ DDP = ("--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=d
 PATIENCE = 120  # seconds; two starts take 10 on an idle machine
 
 
-def start(folder, *words, **environment):
-    """Begin a command in a folder; one thread for each process."""
+def start(folder, *words, prefix=(), **environment):
+    """Begin a command in a folder, behind another command if wanted; one thread for each process."""
     own = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1]), **environment}
-    command = [sys.executable, "-m", "deqlight", *words]
+    command = [*prefix, sys.executable, "-m", "deqlight", *words]
     return subprocess.Popen(command, cwd=folder, env=own, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

@@ -8,10 +8,14 @@ from pathlib import Path
 
 from ..errors import ConfigError
 
-__all__ = ["forget", "is_child", "next_folder", "shared"]
+__all__ = ["forget", "is_child", "is_first", "next_folder", "shared"]
 
 MARK = "DEQLIGHT_CHILD_"
 """Prefix of the environment variables through which a process tells the ones it starts what it decided."""
+
+
+RANKS = ("RANK", "NODE_RANK", "GROUP_RANK", "LOCAL_RANK", "SLURM_PROCID")
+"""What launchers tell a process of its place; each is 0 for the first, or not there."""
 
 
 def next_folder(root: Path, name: str) -> Path:
@@ -36,6 +40,11 @@ def next_folder(root: Path, name: str) -> Path:
         raise ConfigError(
             f"no run folder can be made in {base}: {error.strerror or error}; choose another place with --runs"
         ) from error
+
+
+def is_first() -> bool:
+    """Whether this process is the first of all, by what launchers tell it: torchrun, SLURM, or NODE_RANK."""
+    return all(os.environ.get(name, "0") == "0" for name in RANKS)
 
 
 def is_child() -> bool:
