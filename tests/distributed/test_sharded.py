@@ -1,5 +1,8 @@
 """Weights, gradients and the optimiser's numbers shared out among two processes: the training of DDP, and its files."""
 
+import csv
+
+import pytest
 import torch
 from processes import DDP, finish, start
 
@@ -31,3 +34,16 @@ def test_it_is_the_training_of_ddp_with_steps_that_differ_on_the_ranks(tmp_path)
         assert torch.allclose(weight, sharded["state_dict"][name], rtol=0, atol=FLOAT32), name
     code, said = finish(start(tmp_path, "test", "--ckpt_path", "runs/sharded/version_0/checkpoints/last.ckpt"))
     assert code == 0 and "test/rmse" in said, said
+
+
+def test_ranks_validate_with_the_running_statistics_that_the_checkpoint_has(tmp_path):
+    """BatchNorm in the network: without agreement each rank scores its share with statistics of its own."""
+    words = ("--trainer.max_epochs=1", "--trainer.limit_train_batches=8", "--trainer.num_sanity_val_steps=0")
+    code, said = finish(start(tmp_path, "fit", "-c", "resnet_digits", *DDP, *words))
+    assert code == 0, said
+    rows = list(csv.DictReader((tmp_path / "runs/resnet_digits/version_0/metrics.csv").open()))
+    together = next(float(row["val/loss"]) for row in rows if row["val/loss"])
+    code, said = finish(start(tmp_path, "validate", "--ckpt_path", "last"))
+    assert code == 0, said
+    (row,) = csv.DictReader(next(tmp_path.glob("runs/resnet_digits/version_0/validate/version_0/metrics.csv")).open())
+    assert float(row["val/loss"]) == pytest.approx(together, rel=1e-5)
