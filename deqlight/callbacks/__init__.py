@@ -4,6 +4,7 @@ from .audit import GradientAudit
 from .checkpoints import Best, Last, Stopped
 from .finite import FiniteGuard
 from .lines import EpochLines
+from .manifest import MANIFEST, Manifest
 from .parity import PluginParity
 from .predictions import Predictions
 from .robustness import Robustness
@@ -12,6 +13,7 @@ from .stamp import STAMP, ConfigStamp
 from .summary import Summary
 
 __all__ = [
+    "MANIFEST",
     "STAMP",
     "Best",
     "ConfigStamp",
@@ -20,6 +22,7 @@ __all__ = [
     "GradientAudit",
     "Last",
     "NFEBudget",
+    "Manifest",
     "PluginParity",
     "Predictions",
     "Robustness",

@@ -19,7 +19,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 
 from .. import __version__
-from ..callbacks import Best, ConfigStamp, EpochLines, Last, PluginParity, Predictions, Summary
+from ..callbacks import Best, ConfigStamp, EpochLines, Last, Manifest, PluginParity, Predictions, Summary
 from ..plugin.host import Host
 from ..solvers import Solver
 from ..terms import Term
@@ -149,6 +149,8 @@ class App(LightningCLI):
     def _running(self, settings: Mapping[str, Any], quiet: bool) -> list[Callback]:
         """What belongs to one command alone."""
         extra: list[Callback] = []
+        if self.subcommand == "fit":
+            extra.append(Manifest(self._plain()[1], self.experiment.host.manifest(), __version__))
         if self.subcommand == "predict":
             extra.append(Predictions(self._folder()))
         if self.subcommand == "fit" and quiet:

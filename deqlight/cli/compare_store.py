@@ -9,7 +9,6 @@ processes on the same folder from each other, `logs/` what each cell printed, `c
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
+from ..callbacks.writing import put
 from ..errors import ConfigError
 from .compare_plan import Cell, Entrant
 
@@ -118,16 +118,6 @@ class Store:
     def _move(self, name: str, source: str, target: str) -> None:
         with suppress(FileNotFoundError):  # another process has moved it
             (self.folder / source / f"{name}.json").replace(self.folder / target / f"{name}.json")
-
-
-def put(path: Path, text: str | bytes) -> None:
-    """Write a file whole or not at all."""
-    partial = path.with_name(f"{path.name}.tmp.{os.getpid()}")
-    with partial.open("wb") as file:
-        file.write(text.encode() if isinstance(text, str) else text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def _read(path: Path) -> Record | None:

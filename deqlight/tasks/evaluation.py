@@ -49,6 +49,11 @@ class Evaluation(L.LightningModule, ABC):
         self._solves: list[Stats] = []
         self._seed: int | None = None
 
+    @property
+    def solves(self) -> tuple[Stats, ...]:
+        """What the solves of the last forward pass cost, until the task has counted them: in a callback's batch end."""
+        return tuple(self._solves)
+
     def outputs(self, batch: Batch) -> Outputs:
         """What the network gives for a batch: what `forward` makes of its inputs, unless a task needs more of it."""
         return self(batch.inputs)
