@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from .cli.load import load
     from .compiling import Compile
     from .errors import DeqlightError, InputError, SolverFailure
     from .events import Event
@@ -24,6 +25,7 @@ _HOME = {
     "SolverFailure": "errors",
     "Event": "events",
     "SaveAt": "saveat",
+    "load": "cli.load",
     "Solution": "solution",
     "Stats": "solution",
     "record": "solution",
@@ -72,6 +74,7 @@ __all__ = [
     "Stats",
     "Term",
     "__version__",
+    "load",
     "record",
     "solve",
 ]

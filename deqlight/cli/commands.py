@@ -1,8 +1,9 @@
-"""Station 1, the commands that train nothing: `plugins`, `check` and `bench`."""
+"""Station 1, the commands beside the trainer's: `plugins` and `check`, and where the others are."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from ..errors import ConfigError
 from ..plugin.manager import host
 from .line import Line
 
-__all__ = ["bench", "check", "plugins"]
+__all__ = ["OTHERS", "check", "plugins"]
 
 SOLVERS, GRADIENTS = CHECKED = "deqlight_solvers", "deqlight_gradients"
 """The hooks whose classes make claims that can be measured."""
@@ -68,12 +69,16 @@ def check(line: Line, console: Console | None = None) -> int:
     return 0 if measured.ok else 1
 
 
-def bench(line: Line, console: Console | None = None) -> int:
-    """Compare solvers and gradient methods on the network, data and loss of an experiment.
+def _later(module: str) -> Callable[[Line], int]:
+    """The command that a module of its own name holds, imported when it is run: most need torch and Lightning."""
 
-    Raises:
-        DeqlightError: for whatever is wrong with the request.
-    """
-    from .bench import bench as measure  # it needs torch and Lightning, which the other commands need not wait for
+    def run(line: Line) -> int:
+        command: Callable[[Line], int] = getattr(import_module(f".{module}", __package__), module)
+        return command(line)
 
-    return measure(line, console)
+    return run
+
+
+LATER = ("sample", "likelihood", "bench", "compare", "export", "reproduce", "doctor")
+OTHERS: dict[str, Callable[[Line], int]] = {"plugins": plugins, "check": check, **{name: _later(name) for name in LATER}}
+"""Each command but those that run a trainer."""

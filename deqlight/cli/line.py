@@ -10,7 +10,7 @@ from ..errors import ConfigError
 __all__ = ["COMMANDS", "RUNS", "Line", "read"]
 
 RUNS = ("fit", "validate", "test", "predict")
-COMMANDS = (*RUNS, "sample", "likelihood", "bench", "compare", "plugins", "check")
+COMMANDS = (*RUNS, "sample", "likelihood", "bench", "compare", "export", "reproduce", "doctor", "plugins", "check")
 FLAGS = {
     "--debug": "debug",
     "--trust": "trust",

@@ -52,21 +52,9 @@ def _run(line: Line) -> int:
         from .start import start
 
         return start(line)
-    if line.command == "compare":
-        from .compare import compare
-
-        return compare(line)
-    if line.command == "sample":
-        from .sample import sample
-
-        return sample(line)
-    if line.command == "likelihood":
-        from .likelihood import likelihood
-
-        return likelihood(line)
     from . import commands
 
-    return {"plugins": commands.plugins, "check": commands.check, "bench": commands.bench}[line.command](line)
+    return commands.OTHERS[line.command](line)
 
 
 def _help(command: str | None) -> str:
