@@ -26,6 +26,10 @@ RUN = "run"
 """The key in a checkpoint's stamp under which lies what a resumed run is compared with."""
 
 
+EVERY = 10
+"""Of so many batches one is looked at, where nothing is logged."""
+
+
 class Manifest(L.Callback):
     """Writes `manifest.json` when `fit` begins and when it ends, and the part that does not change into checkpoints.
 
@@ -74,7 +78,7 @@ class Manifest(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Count steps, of one batch in so many as are logged: tasks of deqlight show what their solves cost."""
-        if batch_idx % max(1, trainer.log_every_n_steps) == 0:
+        if batch_idx % max(1, vars(trainer).get("log_every_n_steps") or EVERY) == 0:
             self._costs.add(getattr(pl_module, "solves", ()))
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:

@@ -1,9 +1,8 @@
-"""Station 1, the commands beside the trainer's: `plugins` and `check`, and where the others are."""
+"""Station 1, the commands beside the trainer's: `plugins` and `check`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from ..errors import ConfigError
 from ..plugin.manager import host
 from .line import Line
 
-__all__ = ["OTHERS", "check", "plugins"]
+__all__ = ["check", "plugins"]
 
 SOLVERS, GRADIENTS = CHECKED = "deqlight_solvers", "deqlight_gradients"
 """The hooks whose classes make claims that can be measured."""
@@ -67,18 +66,3 @@ def check(line: Line, console: Console | None = None) -> int:
         f"{measured.name}: {held} of {made} claims hold. docs/plugin/claims.md explains each.", highlight=False
     )
     return 0 if measured.ok else 1
-
-
-def _later(module: str) -> Callable[[Line], int]:
-    """The command that a module of its own name holds, imported when it is run: most need torch and Lightning."""
-
-    def run(line: Line) -> int:
-        command: Callable[[Line], int] = getattr(import_module(f".{module}", __package__), module)
-        return command(line)
-
-    return run
-
-
-LATER = ("sample", "likelihood", "bench", "compare", "export", "reproduce", "doctor")
-OTHERS: dict[str, Callable[[Line], int]] = {"plugins": plugins, "check": check, **{name: _later(name) for name in LATER}}
-"""Each command but those that run a trainer."""

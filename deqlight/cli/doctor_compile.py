@@ -27,7 +27,9 @@ def compiles() -> Iterator[Finding]:
     except Exception as error:  # a missing compiler, header or permission: each raises its own
         told = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         compiler = "" if shutil.which("c++") or shutil.which("g++") else "there is no C++ compiler: install g++; "
-        yield Finding("torch.compile", told[:LONGEST], NOTE, f"{compiler}all works without, where compile is not asked for")
+        yield Finding(
+            "torch.compile", told[:LONGEST], NOTE, f"{compiler}all works without, where compile is not asked for"
+        )
         return
     found = f"a small graph in {time.perf_counter() - start:.1f} s, off by {off:.0e}"
     yield Finding("torch.compile", found, OK if off < CLOSE else NOTE, "" if off < CLOSE else "wrong numbers")

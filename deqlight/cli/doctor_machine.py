@@ -58,7 +58,9 @@ def devices() -> Iterator[Finding]:
     if torch.version.cuda is None:
         yield Finding("CUDA", "torch was built without it")
     elif not torch.cuda.is_available():
-        yield Finding("CUDA", "no device is to be seen", NOTE, "nvidia-smi, the driver and CUDA_VISIBLE_DEVICES say why")
+        yield Finding(
+            "CUDA", "no device is to be seen", NOTE, "nvidia-smi, the driver and CUDA_VISIBLE_DEVICES say why"
+        )
     for number in range(torch.cuda.device_count()):
         device = torch.device("cuda", number)
         name, (free_bytes, all_bytes) = torch.cuda.get_device_name(device), torch.cuda.mem_get_info(device)
@@ -76,7 +78,9 @@ def folders(runs: Path) -> Iterator[Finding]:
     yield _writable("temporary folder", temporary, temporary, "set TMPDIR")
     if place.stat().st_dev != temporary.stat().st_dev:
         found = f"{temporary} lies on another file system than {runs}"
-        remedy = "no harm to checkpoints, which deqlight writes beside their target; other programs may move files across"
+        remedy = (
+            "no harm to checkpoints, which deqlight writes beside their target; other programs may move files across"
+        )
         yield Finding("file systems", found, OK, remedy)
 
 
@@ -86,7 +90,9 @@ def _imported(name: str) -> Finding:
     except Exception as error:  # a package that is there and broken raises anything
         remedy = "install the build that goes with this torch, or uninstall it: lightning imports it where it is"
         told = f"cannot be imported: {type(error).__name__}: {error}"
-        return Finding(name, told, BROKEN, remedy if name == "torchvision" else "pip install --force-reinstall deqlight")
+        return Finding(
+            name, told, BROKEN, remedy if name == "torchvision" else "pip install --force-reinstall deqlight"
+        )
     return Finding(name, str(getattr(module, "__version__", "version unknown")))
 
 
@@ -112,4 +118,6 @@ def _writable(what: str, place: Path, asked: Path, remedy: str) -> Finding:
         return Finding(what, f"{asked} cannot be written: {error.strerror or error}", BROKEN, remedy)
     left = shutil.disk_usage(place).free
     scarce = left < SCARCE
-    return Finding(what, f"{asked}, {left / 2**30:.1f} GiB free", NOTE if scarce else OK, "nearly full" if scarce else "")
+    return Finding(
+        what, f"{asked}, {left / 2**30:.1f} GiB free", NOTE if scarce else OK, "nearly full" if scarce else ""
+    )

@@ -7,6 +7,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -16,7 +17,16 @@ from .doctor_finding import BROKEN, NOTE, OK, Finding
 __all__ = ["environment", "network"]
 
 PREFIXES = ("MASTER_", "TORCHELASTIC_", "SLURM_", "GLOO_", "TP_", "NCCL_", "DEQLIGHT_", "OMP_", "TORCH_")
-NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "NODE_RANK", "GROUP_RANK", "CUDA_VISIBLE_DEVICES", "TMPDIR")
+NAMES = (
+    "RANK",
+    "WORLD_SIZE",
+    "LOCAL_RANK",
+    "LOCAL_WORLD_SIZE",
+    "NODE_RANK",
+    "GROUP_RANK",
+    "CUDA_VISIBLE_DEVICES",
+    "TMPDIR",
+)
 SECRET = ("KEY", "TOKEN", "SECRET", "PASSW", "JWT")
 SIOCGIFADDR = 0x8915
 """The question to the kernel of Linux for an interface's IPv4 address."""
@@ -86,7 +96,7 @@ def _gloo() -> Finding:
     if dist.is_initialized() or not dist.is_gloo_available():
         return Finding("gloo", "not tried", NOTE)
     try:
-        dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+        dist.init_process_group("gloo", store=_store(), rank=0, world_size=1)
     except (RuntimeError, ValueError) as error:
         told = str(error).splitlines()[0]
         return Finding("gloo", f"no group can be made: {told}", BROKEN, "see interfaces and host name above")
@@ -96,6 +106,10 @@ def _gloo() -> Finding:
     finally:
         dist.destroy_process_group()
     return Finding("gloo", "a group of one process works")
+
+
+def _store() -> Any:
+    return torch.distributed.HashStore()  # type: ignore[attr-defined]  # it is public, but for the type checker
 
 
 def resolved(name: str) -> list[str]:

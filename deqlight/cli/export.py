@@ -1,4 +1,4 @@
-"""Station 1, the export: a trained network for others, as weights with a model card, or as a program of torch.export."""
+"""Station 1, the export: a trained network for others, as weights or as a program, with a model card."""
 
 from __future__ import annotations
 
@@ -46,7 +46,9 @@ def export(line: Line, console: Console | None = None) -> int:
     runs.forget()
     experiment = prepare(line, load_host(*map(Path, line.plugins)))
     if experiment.source is None:
-        raise ConfigError("deqlight export needs a trained network: --ckpt_path FILE, or -c EXPERIMENT --ckpt_path last")
+        raise ConfigError(
+            "deqlight export needs a trained network: --ckpt_path FILE, or -c EXPERIMENT --ckpt_path last"
+        )
     trained = Trained(experiment, experiment.source, None, OPTIONS)
     settings = trained.settings
     check_word("deqlight export", "format", settings["format"], FORMATS)

@@ -19,6 +19,9 @@ usage: deqlight COMMAND [options]
   likelihood   how likely the data are by it:  deqlight likelihood -c edm_points --ckpt_path best
   bench        compare solvers and gradients:  deqlight bench -c neural_ode_digits
   compare      several experiments, several seeds, one table:  deqlight compare resnet_digits heun_digits
+  export       a trained network for others:  deqlight export --ckpt_path best
+  reproduce    run a recorded run again, and compare:  deqlight reproduce runs/resnet_digits/version_0
+  doctor       what a run would find on this machine, and what is broken
   plugins      list the plugins, what each brings, and why one is disabled
   check NAME   measure what a solver or gradient claims:  deqlight check Heun
 
@@ -203,7 +206,59 @@ examples:
   deqlight likelihood -c edm_points --ckpt_path best
   deqlight likelihood -c diffusion_digits --ckpt_path best --n 100 --width 0.0625 --trace Exact
 """
+EXPORT = """\
+usage: deqlight export --ckpt_path FILE|last|best [--format NAME] [--out DIR]
+
+Write a trained network for others, with a model card (README.md: what it is, its data, metrics, versions, how to load
+it) and its configuration. Weights are numbers alone, which deqlight.load("DIR/model.safetensors") makes the network of
+again; they need the package safetensors (the extra `export`). A program of torch.export needs torch alone to run; it
+has been run on a batch before it is written. Measured steps have no such program: take Constant(steps=…).
+
+  -c, --config NAME|FILE       an experiment by name: whose last or best checkpoint; its configuration beats the file's
+  --ckpt_path FILE|last|best   the weights, and the configuration they were trained with
+  --format NAME                safetensors, torch_export [safetensors]
+  --out DIR                    where to write [a new folder below the run of the checkpoint]
+  --model.net.controller Constant, ...   as for deqlight fit
+  --trust                      believe a checkpoint's configuration whatever it imports
+  --plugin FILE.py             load a plugin of one file
+
+examples:
+  deqlight export -c resnet_digits --ckpt_path best --out resnet
+  deqlight export -c resnet_digits --ckpt_path best --format torch_export
+"""
+REPRODUCE = """\
+usage: deqlight reproduce RUN [--tolerance X]
+
+Run what the folder of a run records (manifest.json) again, into RUN/reproduce/version_N, and compare the last metrics
+and the last checkpoint's weights: the same bit for bit, or how far off, and what differs in versions and machine. Exits
+with 1 where either is further off than the tolerance.
+
+  RUN                          the folder of a run that came to its end: runs/NAME/version_N
+  --tolerance X                the largest difference of a metric or a weight that is allowed [0]
+  --trust                      believe the recorded configuration whatever it imports
+  --plugin FILE.py             a plugin of one file that the run had
+
+examples:
+  deqlight reproduce runs/resnet_digits/version_0
+  deqlight reproduce runs/resnet_digits/version_0 --tolerance 1e-5
+"""
+DOCTOR = """\
+usage: deqlight doctor [-c EXPERIMENT] [--runs DIR] [--compile false]
+
+What a run would find here: versions, and whether each package can be imported; devices and threads; backends,
+interfaces, and what the machine's own name resolves to (127.0.0.1 breaks gloo across machines); whether folders can be
+written; plugins; variables of torchrun, SLURM, gloo and NCCL; whether torch.compile works. Exits with 1 where something
+is broken; what is only to be noted is no fault.
+
+  -c, --config NAME|FILE       tell where the graph of an experiment's network breaks under torch.compile; this is slow
+  --runs DIR                   folder of all runs [runs]
+  --compile false              do not try torch.compile, which takes seconds
+  --plugin FILE.py             load a plugin of one file
+"""
 OTHERS = {
+    "export": EXPORT,
+    "reproduce": REPRODUCE,
+    "doctor": DOCTOR,
     "sample": SAMPLE,
     "likelihood": LIKELIHOOD,
     "bench": BENCH,

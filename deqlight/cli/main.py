@@ -9,12 +9,16 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from importlib import import_module
 
 from .. import __version__
 from ..errors import ConfigError, ConformanceError, DeqlightError, SolverFailure, suggest
 from .line import COMMANDS, RUNS, Line, read
 
 __all__ = ["guarded", "main"]
+
+HOMES = {"plugins": "commands", "check": "commands"}
+"""Where the commands are that have no module of their own name."""
 
 OK, FAULT, USAGE, DIVERGED, INTERRUPTED = 0, 1, 2, 4, 130
 
@@ -52,9 +56,10 @@ def _run(line: Line) -> int:
         from .start import start
 
         return start(line)
-    from . import commands
-
-    return commands.OTHERS[line.command](line)
+    # Imported when it is run, and each alone: most need torch, and which of lightning and rich comes first matters.
+    module = import_module(f".{HOMES.get(line.command, line.command)}", __package__)
+    command: Callable[[Line], int] = getattr(module, line.command)
+    return command(line)
 
 
 def _help(command: str | None) -> str:

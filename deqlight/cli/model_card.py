@@ -26,7 +26,7 @@ import deqlight
 net = deqlight.load("{name}")  # in evaluation mode, on the CPU
 ```
 
-`deqlight fit -c config.yaml` trains one like it, and `deqlight.load` reads numbers alone: no code in the file is run."""
+`deqlight fit -c config.yaml` trains one like it. `deqlight.load` reads numbers alone: no code in the file is run."""
 RUN = """\
 ```python
 import torch
@@ -47,7 +47,9 @@ def card(trained: Trained, told: Mapping[str, Any], file: Path, size: int | None
         size: the one batch size that a program takes.
     """
     manifest, origin = _manifest(trained.path), told.get("origin") or {}
-    sizes = "It takes batches of other sizes too." if size is None else f"It takes batches of {size} samples, as traced."
+    sizes = (
+        "It takes batches of other sizes too." if size is None else f"It takes batches of {size} samples, as traced."
+    )
     load = LOAD.format(name=file.name) if file.name == weights.NAME else RUN.format(name=file.name, sizes=sizes)
     ran = {**{"seed": origin.get("seed"), "world size": origin.get("world_size")}, **(origin.get("batch") or {})}
     parts = {
@@ -71,7 +73,10 @@ def as_yaml(config: Mapping[str, Any]) -> str:
 
 def _what(net: nn.Module) -> dict[str, Any]:
     """Class, size, and the scheme that the network is: its solver, and the order that this has."""
-    found: dict[str, Any] = {"network": type(net).__name__, "parameters": f"{sum(p.numel() for p in net.parameters()):,}"}
+    found: dict[str, Any] = {
+        "network": type(net).__name__,
+        "parameters": f"{sum(p.numel() for p in net.parameters()):,}",
+    }
     solvers = [one for module in net.modules() for one in vars(module).get("solvers", ()) if isinstance(one, Solver)]
     if solvers:
         info = solvers[0].info
