@@ -103,8 +103,8 @@ def _recorded(folder: Path) -> dict[str, Any]:
     if found.get("status") != "finished":
         why = ", ".join(str(found[key]) for key in ("status", "reason") if found.get(key))
         raise ConfigError(
-            f"{folder} did not come to its end ({why}), so there is nothing to compare with; go on with it: deqlight fit --ckpt_path "
-            f"{folder / LAST}"
+            f"{folder} did not come to its end ({why}), so there is nothing to compare with; "
+            f"go on with it: deqlight fit --ckpt_path {folder / LAST}"
         )
     return found
 
