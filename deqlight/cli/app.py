@@ -191,9 +191,9 @@ class App(LightningCLI):
         root, name = Path(config["runs"]), str(config["name"])
         if self.subcommand != "fit" and source is not None and source.parent.name == "checkpoints":
             root, name = source.parent.parent, str(self.subcommand)
-        # the first process alone makes a folder: others would leave empty ones, and learn its name from it anyway
-        made = runs.next_folder if runs.is_first() else lambda root, name: root / name / "version_0"
-        return runs.shared("folder", lambda: made(root, name))
+        if runs.follows() and not runs.is_child():
+            return root / name / "version_0"  # never made: the trainer asks the first rank where to write
+        return runs.shared("folder", lambda: runs.next_folder(root, name))
 
 
 def _listed(value: Any) -> list[Any]:

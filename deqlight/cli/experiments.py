@@ -19,8 +19,12 @@ DEEPEST = 60
 ENDINGS = (".yaml", ".yml", ".json")
 
 
+TRAINERS = "trainer"
+"""The folder, beside that of experiments, of files that say where and with how many processes one is trained."""
+
+
 def locate(given: str, host: Host) -> Path:
-    """The file of an experiment: a path that exists, or else a name.
+    """The file of an experiment, or of a trainer to lay over one: a path that exists, or else a name.
 
     Raises:
         ConfigError: for neither.
@@ -30,7 +34,8 @@ def locate(given: str, host: Host) -> Path:
         return path
     if path.suffix in ENDINGS or len(path.parts) > 1:
         raise ConfigError(f"there is no config file {given}; {_by_name(path.stem, host)}")
-    return host.experiment(given)
+    overlays = (folder / TRAINERS / f"{given}.yaml" for folder in host.configs())
+    return next((overlay for overlay in overlays if overlay.is_file()), None) or host.experiment(given)
 
 
 def load(path: Path) -> dict[str, Any]:

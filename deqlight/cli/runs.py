@@ -8,14 +8,13 @@ from pathlib import Path
 
 from ..errors import ConfigError
 
-__all__ = ["forget", "is_child", "is_first", "next_folder", "shared"]
+__all__ = ["follows", "forget", "is_child", "next_folder", "shared"]
 
 MARK = "DEQLIGHT_CHILD_"
 """Prefix of the environment variables through which a process tells the ones it starts what it decided."""
 
-
-RANKS = ("RANK", "NODE_RANK", "GROUP_RANK", "LOCAL_RANK", "SLURM_PROCID")
-"""What launchers tell a process of its place; each is 0 for the first, or not there."""
+RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")
+"""Of these variables one is not 0 in every process but the first, whatever has started it."""
 
 
 def next_folder(root: Path, name: str) -> Path:
@@ -42,14 +41,14 @@ def next_folder(root: Path, name: str) -> Path:
         ) from error
 
 
-def is_first() -> bool:
-    """Whether this process is the first of all, by what launchers tell it: torchrun, SLURM, or NODE_RANK."""
-    return all(os.environ.get(name, "0") == "0" for name in RANKS)
-
-
 def is_child() -> bool:
     """Whether another deqlight process started this one as a further rank."""
     return os.environ.get("LOCAL_RANK", "0") != "0" and any(name.startswith(MARK) for name in os.environ)
+
+
+def follows() -> bool:
+    """Whether the first rank is another process, which torchrun, SLURM or a script has started, maybe elsewhere."""
+    return any(os.environ.get(name, "0") not in ("", "0") for name in RANKS)
 
 
 def forget() -> None:

@@ -66,7 +66,8 @@ def prepare(line: Line, host: Host) -> Experiment:
     settings: dict[str, Any] = {}
     for config in configs:
         settings.update(config)
-    asked = line.value("--name") or settings.get("name") or (paths[-1].stem if paths else None)
+    named = [path for path, config in zip(paths, configs, strict=True) if {*config} != {"trainer"}] or paths
+    asked = line.value("--name") or settings.get("name") or (named[-1].stem if named else None)
     given = line.value("--ckpt_path") or settings.get("ckpt_path")
     if "help_all" in line.flags:
         return Experiment(replace(line, rest=("--help",)), host, configs, paths, "run", {}, None)
