@@ -39,6 +39,7 @@ class Predictions(BasePredictionWriter):
     ) -> None:
         """Write the file of this rank."""
         rank = trainer.global_rank
+        self.folder = Path(trainer.strategy.broadcast(str(self.folder)))  # the first rank's is the run's
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / (f"predictions-{rank}.csv" if rank else "predictions.csv")
         fields = {name: torch.cat([getattr(batch, name) for batch in predictions]) for name in predictions[0]._fields}
