@@ -19,12 +19,14 @@ __all__ = [
     "MaxSteps",
     "NoConvergence",
     "NonFinite",
+    "OtherRank",
     "PluginError",
     "PluginWarning",
     "ShapeError",
     "SolverFailure",
     "StatisticsWarning",
     "StepUnderflow",
+    "brief",
     "check_word",
     "suggest",
 ]
@@ -100,7 +102,7 @@ class SolverFailure(DeqlightError, RuntimeError):
     ) -> None:
         self.t, self.dt, self.step, self.samples, self.nfe, self.hint = t, dt, step, tuple(samples), nfe, hint
         self.what = what
-        facts = {"t": t, "dt": dt, "step": step, "samples": _brief(self.samples) or None, "nfe": nfe}
+        facts = {"t": t, "dt": dt, "step": step, "samples": brief(self.samples) or None, "nfe": nfe}
         told = ", ".join(
             f"{k} = {v:.6g}" if isinstance(v, float) else f"{k} = {v}" for k, v in facts.items() if v is not None
         )
@@ -111,10 +113,27 @@ class SolverFailure(DeqlightError, RuntimeError):
         facts = {"t": self.t, "dt": self.dt, "step": self.step, "samples": samples, "nfe": self.nfe}
         return type(self)(self.what, hint=self.hint, **facts)  # type: ignore[arg-type]  # one type for each key
 
+    def at(self, place: str) -> SolverFailure:
+        """The same failure, with the place in a training where it happened."""
+        facts = {"t": self.t, "dt": self.dt, "step": self.step, "samples": self.samples, "nfe": self.nfe}
+        return type(self)(f"{place}: {self.what}", hint=self.hint, **facts)  # type: ignore[arg-type]  # as above
+
     @property
     def kind(self) -> str:
         """The failure's name, as reports print it."""
         return type(self).__name__
+
+
+class OtherRank(DeqlightError):
+    """Another rank has failed, and this one stops with it.
+
+    Attributes:
+        diverged: whether it was the numbers that failed there.
+    """
+
+    def __init__(self, told: str, *, diverged: bool) -> None:
+        super().__init__(told)
+        self.diverged = diverged
 
 
 class NonFinite(SolverFailure):
@@ -148,6 +167,7 @@ def suggest(given: str, accepted: Iterable[str]) -> str:
     return f"{hint}accepted: {', '.join(names) or 'nothing'}"
 
 
-def _brief(samples: Sequence[int], most: int = 8) -> str:
+def brief(samples: Sequence[int], most: int = 8) -> str:
+    """The first few of some numbers, and how many there are."""
     shown = ", ".join(map(str, samples[:most]))
     return f"[{shown}{f', … {len(samples)} in all' if len(samples) > most else ''}]" if samples else ""

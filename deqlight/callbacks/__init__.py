@@ -1,6 +1,7 @@
 """Station: what runs beside the training. Checkpoints, guards, stamps and the table at the end."""
 
 from .audit import GradientAudit
+from .agreement import of_all_ranks
 from .checkpoints import Best, Last, Stopped
 from .finite import FiniteGuard
 from .lines import EpochLines
@@ -29,4 +30,5 @@ __all__ = [
     "SolverStatistics",
     "Stopped",
     "Summary",
+    "of_all_ranks",
 ]

@@ -12,16 +12,16 @@ from typing import Any, Literal
 
 import lightning as L
 import torch
-import torch.distributed as dist
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, InputError
 from ..types import Tensor
+from .agreement import of_all_ranks
 
 __all__ = ["Best", "Last", "Stopped"]
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if name in dir(signal))
 RNG = "rng"
 
 
@@ -73,19 +73,27 @@ class Best(ModelCheckpoint):
 
 
 class Last(Checkpoint):
-    """Writes `last.ckpt` at the end of each epoch, and between two batches where Ctrl-C or SIGTERM asks to stop.
+    """Writes `last.ckpt` at the end of each epoch, and between two batches where a signal asks to stop.
 
-    A signal only raises a flag. The ranks compare their flags after each batch, save together and stop together; in
-    the last batch of an epoch they go on to its end, so that the validation is not lost. Because the state of the
-    random generators is saved as well, and the loader knows its place, a resumed run goes on as if never stopped.
-    A second Ctrl-C stops at once, without saving.
+    Ctrl-C, SIGTERM, SIGUSR1 (what schedulers send before they take a machine away), to any rank. A signal only raises a
+    flag. The ranks compare their flags after each batch, save together and stop together; in the last batch of an epoch
+    they go on to its end, so that the validation is not lost. Because the state of the random generators is saved as
+    well, and the loader knows its place, a resumed run goes on as if never stopped. A second Ctrl-C stops at once,
+    without saving.
 
     Args:
         dirpath: where to write; None takes `checkpoints` in the run's folder.
+        every_n_steps: write after each so many steps of the optimiser, too: that is the most that a kill can cost.
+
+    Raises:
+        InputError: for less than one step.
     """
 
-    def __init__(self, dirpath: str | None = None) -> None:
-        self.dirpath = dirpath
+    def __init__(self, dirpath: str | None = None, every_n_steps: int | None = None) -> None:
+        if every_n_steps is not None and every_n_steps < 1:
+            raise InputError(f"Last got every_n_steps={every_n_steps}; give 1 or more, or null for each epoch alone")
+        self.dirpath, self.every_n_steps = dirpath, every_n_steps
+        self._saved = 0
         self._asked: int | None = None
         self._rng: list[dict[str, Tensor]] = []
         self._previous: dict[int, Any] = {}
@@ -108,18 +116,18 @@ class Last(Checkpoint):
         mine = {"cpu": torch.get_rng_state()}
         if pl_module.device.type == "cuda":
             mine["cuda"] = torch.cuda.get_rng_state(pl_module.device)
-        states = [mine]
-        if trainer.world_size > 1:
-            states = [{} for _ in range(trainer.world_size)]
-            dist.all_gather_object(states, mine)
-        checkpoint[RNG] = states
+        checkpoint[RNG] = of_all_ranks(mine, trainer.world_size)
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Keep the random state until the training starts."""
         self._rng = checkpoint.get(RNG, [])
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Put the random state back, and listen for signals."""
+        """Put the random state back, and listen for signals, from here on in place of Lightning's handlers.
+
+        Those of Lightning speak to other ranks from within the handler, where each rank is somewhere else.
+        """
+        self._saved = trainer.global_step
         if trainer.global_rank < len(self._rng):
             state = self._rng[trainer.global_rank]
             torch.set_rng_state(state["cpu"].cpu())
@@ -133,8 +141,11 @@ class Last(Checkpoint):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Stop here if asked; not between accumulated gradients, nor at an epoch's end, which has its own place."""
-        if not trainer.is_last_batch and (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
-            self._stop_if_asked(trainer, save=True)
+        if trainer.is_last_batch or (batch_idx + 1) % trainer.accumulate_grad_batches:
+            return
+        self._stop_if_asked(trainer, save=True)
+        if self.every_n_steps and trainer.global_step - self._saved >= self.every_n_steps:
+            self._save(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save, and stop here if asked."""
@@ -163,6 +174,7 @@ class Last(Checkpoint):
 
     def _save(self, trainer: L.Trainer) -> None:
         trainer.save_checkpoint(self._path())
+        self._saved = trainer.global_step
 
     def _path(self) -> Path:
         return Path(str(self.dirpath)) / "last.ckpt"

@@ -60,15 +60,12 @@ class Task(Evaluation, ABC):
         """The loss of one batch."""
         with keyed(self.key(batch)), record() as self._solves:
             outputs = self.outputs(batch)
+        self._samples = len(batch.ids)
         loss = self.loss(outputs, batch.targets) + self._charge(batch)
         self.log("train/loss_step", loss.detach(), prog_bar=True)
         watched = self.watch(outputs.detach(), batch.targets)
         self._count({"train/loss": loss.detach(), **watched, "nfe/forward": self._nfe()}, len(batch.ids))
         return loss
-
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Count what the backward pass cost, which is known only now."""
-        self._settle(batch)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimiser and schedule of the configuration."""

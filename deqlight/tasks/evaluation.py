@@ -15,7 +15,7 @@ from torch.distributed.fsdp import fully_shard
 from torchmetrics import MetricCollection
 
 from ..brownian import Key, keyed
-from ..callbacks import FiniteGuard
+from ..callbacks import FiniteGuard, of_all_ranks
 from ..data import Batch, labelled
 from ..errors import InputError
 from ..metrics import Mean
@@ -47,6 +47,7 @@ class Evaluation(L.LightningModule, ABC):
         self._train = (*means, "nfe/forward", "nfe/backward")
         self.means = nn.ModuleDict({name: Mean() for name in (*self._train, "val/loss", "test/loss")})
         self._solves: list[Stats] = []
+        self._samples = 0
         self._seed: int | None = None
 
     @property
@@ -97,12 +98,25 @@ class Evaluation(L.LightningModule, ABC):
         return Key(self._noise_seed(), step, batch.ids, draw, self.global_rank)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the seed of the noise, so that a resumed run goes on with it."""
+        """Keep the seed of the noise and the means of each rank so far, so that a resumed run goes on with them."""
         checkpoint["noise_seed"] = self._seed
+        mine = {
+            name: (mean.total.cpu().clone(), mean.weight.cpu().clone())
+            for name, mean in cast("dict[str, Mean]", dict(self.means.items())).items()
+            if mean.weight
+        }
+        checkpoint["means"] = of_all_ranks(mine, 1 if self._trainer is None else self.trainer.world_size)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on with the noise of the run that was saved."""
+        """Go on with the noise of the run that was saved, and with the means if the ranks are as many as then."""
         self._seed = checkpoint.get("noise_seed")
+        ranks = checkpoint.get("means", [])
+        world, rank = (1, 0) if self._trainer is None else (self.trainer.world_size, self.trainer.global_rank)
+        for name, (total, weight) in (ranks[rank] if len(ranks) == world else {}).items():
+            if name not in self.means:
+                self.means[name] = Mean().to(self.device)
+            mean = cast(Mean, self.means[name])
+            mean.total, mean.weight = total.to(self.device), weight.to(self.device)
 
     def _noise_seed(self) -> int:
         if self._seed is None:  # an unseeded run draws one; the ranks must agree on it
@@ -122,8 +136,9 @@ class Evaluation(L.LightningModule, ABC):
             fully_shard(self.net, mesh=mesh, reshard_after_forward=False)
 
     def configure_callbacks(self) -> list[L.Callback]:
-        """A loss or a gradient that is not finite stops the training, with or without the command line."""
-        return [FiniteGuard()]
+        """A loss or a gradient that is not finite stops the training, unless the trainer has a guard of another kind."""
+        own = any(isinstance(one, FiniteGuard) for one in getattr(self.trainer, "callbacks"))  # noqa: B009
+        return [] if own else [FiniteGuard()]
 
     def _evaluate(self, stage: str, metrics: MetricCollection, batch: Batch) -> None:
         with keyed(self.key(batch)), record() as self._solves:
@@ -144,10 +159,12 @@ class Evaluation(L.LightningModule, ABC):
         self._count({f"cost/{name}": value for name, value in sums.items()}, len(batch.ids))
         return sum(charge.weight * charge.value.mean() for charge in charges)
 
-    def _settle(self, batch: Batch) -> None:
-        """Count what the backward pass of the last batch cost, once it is over."""
-        self._count({"nfe/backward": float(sum(stats.nfe_backward for stats in self._solves))}, len(batch.ids))
-        self._solves = []
+    def on_after_backward(self) -> None:
+        """Count what the backward pass cost, before the batch's end, where a checkpoint may be written."""
+        if self._samples:
+            spent = float(sum(stats.nfe_backward for stats in self._solves))
+            self._count({"nfe/backward": spent}, self._samples)
+        self._samples = 0
 
     def _nfe(self) -> float:
         """Field evaluations per sample, summed over the solves of the last forward pass."""

@@ -139,16 +139,13 @@ class ClassifySDENet(Evaluation, Classifier):
         with keyed(self.key(batch)), record() as self._solves:
             outputs = self(batch.inputs)
             outside = self._outside(cast(Tensor, batch.inputs))
+        self._samples = len(batch.ids)
         loss, telling = self.loss(outputs, batch.targets), _telling(outputs.logit, outside)
         self._step(loss + telling)
         self.log("train/loss_step", loss.detach(), prog_bar=True)
         right = accuracy(outputs.scores[0], batch.targets)
         means = {"train/loss": loss.detach(), "train/diffusion": telling.detach(), "train/accuracy": right}
         self._count({**means, "nfe/forward": self._nfe()}, len(batch.ids))
-
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Count what the backward pass cost."""
-        self._settle(batch)
 
     def configure_optimizers(self) -> Any:
         """Both optimisers, and their schedules."""

@@ -1,0 +1,58 @@
+"""Station: what runs beside the training. Ranks tell each other, from CPU to CPU, whether one of them has failed."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+
+__all__ = ["Agreement", "of_all_ranks"]
+
+T = TypeVar("T")
+LONGEST = timedelta(seconds=60)
+"""How long a rank that failed waits for the others, who may be in a long solve; then it ends, and so do they."""
+
+
+class Agreement:
+    """One bit from every rank, between two batches' parts where all ranks come by.
+
+    The ranks meet in a group of their own, over gloo: nothing waits for a device, and a message cannot be taken for a
+    part of a gradient. A process alone agrees with itself.
+
+    Args:
+        world: how many ranks there are.
+    """
+
+    def __init__(self, world: int) -> None:
+        self._group: Any = dist.new_group(backend="gloo") if world > 1 else None
+
+    def any(self, mine: bool) -> bool:
+        """Whether it is so on any rank. All must call it; one that has failed does not wait for ever."""
+        if self._group is None:
+            return mine
+        flag = torch.tensor(float(mine))
+        work = dist.all_reduce(flag, group=self._group, async_op=True)
+        if work is not None:
+            work.wait(LONGEST) if mine else work.wait()
+        return bool(flag > 0)
+
+    def told(self, mine: T) -> list[T]:
+        """What every rank has to say; after `any` alone, when all know that it is worth it."""
+        return [mine] if self._group is None else of_all_ranks(mine, dist.get_world_size(), self._group)
+
+    def end(self) -> None:
+        """Leave the group."""
+        if self._group is not None and dist.is_initialized():
+            dist.destroy_process_group(self._group)
+        self._group = None
+
+
+def of_all_ranks(mine: T, world: int, group: Any = None) -> list[T]:
+    """A value from every rank, in order."""
+    if world < 2:
+        return [mine]
+    gathered: list[Any] = [None] * world
+    dist.all_gather_object(gathered, mine, group=group)
+    return gathered
