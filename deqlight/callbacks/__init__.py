@@ -2,7 +2,7 @@
 
 from .audit import GradientAudit
 from .agreement import of_all_ranks
-from .checkpoints import Best, Last, Stopped
+from .checkpoints import SIGNALS, Best, Last, Stopped
 from .finite import FiniteGuard
 from .lines import EpochLines
 from .manifest import MANIFEST, Manifest
@@ -15,6 +15,7 @@ from .summary import Summary
 
 __all__ = [
     "MANIFEST",
+    "SIGNALS",
     "STAMP",
     "Best",
     "ConfigStamp",

@@ -23,10 +23,11 @@ class Agreement:
 
     Args:
         world: how many ranks there are.
+        timeout: how long one waits for another that has not failed; None is torch's own.
     """
 
-    def __init__(self, world: int) -> None:
-        self._group: Any = dist.new_group(backend="gloo") if world > 1 else None
+    def __init__(self, world: int, timeout: timedelta | None = None) -> None:
+        self._group: Any = dist.new_group(backend="gloo", timeout=timeout) if world > 1 else None
 
     def any(self, mine: bool) -> bool:
         """Whether it is so on any rank. All must call it; one that has failed does not wait for ever."""

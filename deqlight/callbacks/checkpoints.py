@@ -19,7 +19,7 @@ from ..errors import CheckpointError, InputError
 from ..types import Tensor
 from .agreement import of_all_ranks
 
-__all__ = ["Best", "Last", "Stopped"]
+__all__ = ["SIGNALS", "Best", "Last", "Stopped"]
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if name in dir(signal))
 RNG = "rng"

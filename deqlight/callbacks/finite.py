@@ -69,7 +69,7 @@ class FiniteGuard(L.Callback):
             InputError: where it does not, and steps are to be skipped.
         """
         if pl_module.automatic_optimization:
-            self._agreement = Agreement(trainer.world_size)
+            self._agreement = Agreement(trainer.world_size, vars(trainer.strategy).get("_timeout"))
             vars(pl_module)["training_step"] = self._guarded(trainer, pl_module, pl_module.training_step)
         elif self.policy == SKIP:
             raise InputError(
@@ -135,9 +135,7 @@ class FiniteGuard(L.Callback):
         """Go on counting."""
         self.skipped = int(state_dict["skipped"])
 
-    def _guarded(
-        self, trainer: L.Trainer, module: L.LightningModule, plain: Callable[..., Any]
-    ) -> Callable[..., Any]:
+    def _guarded(self, trainer: L.Trainer, module: L.LightningModule, plain: Callable[..., Any]) -> Callable[..., Any]:
         """The training step, after which the ranks compare notes."""
 
         @functools.wraps(plain)

@@ -28,12 +28,13 @@ from .differences import differences
 from .line import Line
 from .parser import Parser, Rejected, explain
 from .proofread import Reader
+from .ranks import settle
 from .storage import AtomicIO
 
 __all__ = ["App", "Experiment"]
 
 BELIEVED = ("model", "data", "seed_everything")
-RESUMED = (*BELIEVED, "trainer", "best", "runs")
+RESUMED = (*BELIEVED, "trainer", "best", "last", "runs")
 """What a checkpoint's own configuration decides, unless a file or an option does: to resume needs the trainer too."""
 
 
@@ -94,7 +95,9 @@ class App(LightningCLI):
         """Add where the run is written, and what its best checkpoint is."""
         parser.add_argument("--name", type=str, default=self.experiment.name, help="Folder of this experiment's runs.")
         parser.add_argument("--runs", type=str, default="runs", help="Folder of all runs.")
+        parser.add_argument("--timeout", type=float | None, default=None, help="Seconds a rank waits for another.")
         parser.add_class_arguments(Best, "best", instantiate=True)
+        parser.add_class_arguments(Last, "last", instantiate=True)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse the experiment's words.
@@ -144,7 +147,7 @@ class App(LightningCLI):
             callbacks.insert(0, RichProgressBar())  # Lightning's own choice, but closed before the table is printed
         callbacks += [PluginParity(own.host.manifest()), self._stamp(), Summary()]
         settings["callbacks"] = [*callbacks, *self._running(settings, quiet)]
-        return L.Trainer(**settings)
+        return settle(L.Trainer(**settings), self.config[self.subcommand]["timeout"])
 
     def _running(self, settings: Mapping[str, Any], quiet: bool) -> list[Callback]:
         """What belongs to one command alone."""
@@ -160,7 +163,7 @@ class App(LightningCLI):
             and settings.get("enable_checkpointing") is not False
             and not settings.get("fast_dev_run")
         ):
-            extra += [self.config_init["fit"]["best"], Last()]
+            extra += [self.config_init["fit"]["best"], self.config_init["fit"]["last"]]
         return extra
 
     def _stamp(self) -> ConfigStamp:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import re
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
@@ -18,9 +18,11 @@ from ..errors import CheckpointError
 from ..plugin.host import FILE, Host, Plugin
 from ..plugin.inline import module_name
 
-__all__ = ["KEYWORDS", "believe", "find", "load", "package", "packages", "stamp"]
+__all__ = ["AUTO", "KEYWORDS", "believe", "candidates", "find", "load", "package", "packages", "sound", "stamp"]
 
 KEYWORDS = ("last", "best")
+AUTO = "auto"
+"""For `fit`: the last checkpoint, or the beginning where there is none."""
 TRUSTED = ("lightning", "torch.nn", "torch.optim")
 DOTTED = re.compile(r"\s*[A-Za-z_]\w*(\.[A-Za-z_]\w*)+\s*")
 
@@ -31,14 +33,62 @@ def find(keyword: str, runs: Path, name: str | None) -> Path:
     Raises:
         CheckpointError: where there is none; nothing starts afresh in silence.
     """
-    pattern = f"{name or '*'}/version_*/checkpoints/{keyword}.ckpt"
-    found = sorted(runs.glob(pattern), key=lambda path: path.stat().st_mtime_ns)
+    found = candidates(keyword, runs, name)
     if not found:
         raise CheckpointError(
-            f"there is no {keyword} checkpoint: nothing matches {runs / pattern}; "
+            f"there is no {keyword} checkpoint: nothing matches {runs / _pattern(keyword, name)}; "
             "give the path of one, or --runs and --name as the run had them"
         )
-    return found[-1]
+    return found[0]
+
+
+def candidates(keyword: str, runs: Path, name: str | None) -> list[Path]:
+    """All checkpoints of that name, the newest first."""
+    return _newest_first(runs.glob(_pattern(keyword, name)))
+
+
+def sound(keyword: str, runs: Path, name: str | None, warn: Callable[[str], None]) -> Path:
+    """What `find` finds; where that is damaged, and the last, the newest checkpoint of the same run that is not.
+
+    Args:
+        keyword: `last` or `best`.
+        runs: the folder of all runs.
+        name: the experiment, or None for any.
+        warn: is told in whose place another one is taken, and of files whose times contradict their runs' numbers.
+
+    Raises:
+        CheckpointError: where there is none, or none whole; for one that holds code, which is no damage.
+    """
+    first = find(keyword, runs, name)
+    later = max(first.parents[2].glob(f"version_*/checkpoints/{keyword}.ckpt"), key=_version)
+    if _version(later) > _version(first):
+        warn(f"warning: by its number {later} is newer than {first}, by its time older: do the machines' clocks agree?")
+    others = [path for path in _newest_first(first.parent.glob("*.ckpt")) if path != first]
+    for path in [first, *others]:
+        try:
+            load(path, mmap=True)
+        except CheckpointError as error:
+            if path == first and (keyword != "last" or isinstance(error.__cause__, pickle.UnpicklingError)):
+                raise
+            warn(f"warning: {error}")
+            continue
+        if path != first:
+            warn(f"warning: {path} is taken in place of {first}, which is damaged")
+        return path
+    raise CheckpointError(f"no checkpoint in {first.parent} is whole; go on from another run, or begin again")
+
+
+def _pattern(keyword: str, name: str | None) -> str:
+    return f"{name or '*'}/version_*/checkpoints/{keyword}.ckpt"
+
+
+def _newest_first(paths: Iterable[Path]) -> list[Path]:
+    return sorted(paths, key=lambda path: path.stat().st_mtime_ns, reverse=True)
+
+
+def _version(path: Path) -> int:
+    number = path.parents[1].name.rpartition("_")[2]
+    return int(number) if number.isdigit() else -1
 
 
 def load(path: Path, *, mmap: bool = False, weights_only: bool = True) -> dict[str, Any]:

@@ -5,12 +5,32 @@ from __future__ import annotations
 import re
 
 from ..errors import DeqlightError
+from .watch import LOST
 
 __all__ = ["told_by_us", "translate"]
 
 FAULT, USAGE = 1, 2
-PEER = re.compile(r"Connection (closed|reset) by peer|Connection refused|pair closure")
+PEER = re.compile(r"Connection (closed|reset) by peer|Broken pipe")
+SILENT = re.compile(r"pair closure|Timed out waiting \d+ms for (recv|send)|Wait timeout")
+TAKEN = re.compile(r"EADDRINUSE|address already in use", re.IGNORECASE)
+ALONE = re.compile(r"client socket has timed out|clients joined|Connection refused|failed to connect", re.IGNORECASE)
 MISFIT = re.compile(r"Error\(s\) in loading state_dict for (\w+):\s*(.*)", re.DOTALL)
+CONNECTION = (
+    (
+        TAKEN,
+        "the port of the first rank is in use; give another one: MASTER_PORT=PORT, or torchrun --master-port",
+        FAULT,
+    ),
+    (PEER, "another rank has ended; its own message says why; go on with --ckpt_path last", LOST),
+    (SILENT, "another rank did not answer in time (--timeout SECONDS); go on with --ckpt_path last", LOST),
+    (
+        ALONE,
+        "the ranks did not come together in time (--timeout SECONDS); are as many started as MASTER_ADDR's WORLD_SIZE "
+        "says, and do they reach MASTER_ADDR and MASTER_PORT?",
+        LOST,
+    ),
+)
+"""What torch says of lost connections, in our words, and the exit code."""
 
 
 def told_by_us(error: BaseException) -> DeqlightError | None:
@@ -33,8 +53,9 @@ def translate(error: BaseException) -> tuple[str, int]:
             f"error: the checkpoint does not fit this network: {told[:300]}; give the options it was trained with",
             USAGE,
         )
-    if PEER.search(text):
-        return "error: another rank has ended; its own message says why", FAULT
+    for pattern, line, code in CONNECTION:
+        if pattern.search(text):
+            return f"error: {line}", code
     if type(error).__name__ == "MisconfigurationException":
         return f"error: {' '.join(text.split())}", USAGE
     first = text.splitlines()[0] if text else "no message"

@@ -39,7 +39,7 @@ usage: deqlight {command} -c EXPERIMENT [options]
 {about}
 
   -c, --config NAME|FILE             an experiment by name, or a YAML file; later ones are laid over earlier ones
-  --ckpt_path FILE|last|best         {ckpt}
+  --ckpt_path FILE|last|best{auto}    {ckpt}
   --seed_everything N                seed of weights, order and noise
   --name NAME                        name of the experiment [the config's]
   --runs DIR                         folder of all runs [runs]
@@ -51,10 +51,11 @@ usage: deqlight {command} -c EXPERIMENT [options]
   --model.optimizer NAME             an optimiser of torch.optim; --model.optimizer.lr X
   --model.scheduler NAME             a schedule of torch.optim.lr_scheduler
   --data NAME, --data.OPTION X       the data module; --data.batch_size N
+  --last.every_n_steps N             a checkpoint after each N steps, too, not after each epoch alone
   --best.monitor METRIC              which metric says what is best [val/accuracy]; --best.mode max|min
   --trainer.max_epochs N             how long
   --trainer.accelerator NAME         cpu, gpu, auto
-  --trainer.devices N                with --trainer.strategy ddp
+  --trainer.devices N                with --trainer.strategy ddp; --timeout SECONDS: how long a rank waits for another
   --trainer.precision P              32-true, bf16-mixed, 64-true ...
   --trainer.gradient_clip_val X      clip gradients
   --trainer.limit_train_batches N    part of the data (also val, test)
@@ -284,4 +285,5 @@ def command_help(command: str) -> str:
         return OTHERS[command]
     about, ckpt, (first, second) = ABOUT[command]
     shown = ", ".join(experiments())
-    return RUN.format(command=command, about=about, ckpt=ckpt, first=first, second=second, experiments=shown)
+    auto = "|auto" if command == "fit" else "     "
+    return RUN.format(auto=auto, command=command, about=about, ckpt=ckpt, first=first, second=second, experiments=shown)

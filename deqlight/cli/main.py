@@ -1,6 +1,7 @@
 """Station 1, the command: the front door. Everything that ends a run ends here, with a line and an exit code.
 
-0 done, 1 a fault, 2 a request that cannot be met, 4 the numbers diverged, 130 Ctrl-C, 143 SIGTERM.
+0 done, 1 a fault, 2 a request that cannot be met, 4 the numbers diverged, 75 another rank is gone, 130 Ctrl-C,
+138 SIGUSR1, 143 SIGTERM (128 + the signal's number).
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from .. import __version__
-from ..errors import ConfigError, ConformanceError, DeqlightError, SolverFailure, suggest
+from ..errors import ConfigError, ConformanceError, DeqlightError, OtherRank, SolverFailure, suggest
 from .line import COMMANDS, RUNS, Line, read
+from .watch import leave, rank
 
 __all__ = ["guarded", "main"]
 
@@ -32,6 +34,10 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def guarded(work: Callable[[], int], debug: bool) -> int:
     """Do some work, and end in order whatever becomes of it: a line that says what, and the exit code."""
+    return leave(_guarded(work, debug))
+
+
+def _guarded(work: Callable[[], int], debug: bool) -> int:
     try:
         return work()
     except KeyboardInterrupt:
@@ -69,6 +75,8 @@ def _help(command: str | None) -> str:
 
 
 def _exit_code(error: DeqlightError) -> int:
+    if isinstance(error, OtherRank):
+        return DIVERGED if error.diverged else FAULT
     if isinstance(error, SolverFailure):
         return DIVERGED
     return FAULT if isinstance(error, ConformanceError) else USAGE
@@ -94,5 +102,8 @@ def _print(text: str) -> int:
 def _fail(message: str, code: int, debug: bool) -> int:
     if debug:
         traceback.print_exc()
+    here = rank()
+    if here is not None:
+        message = message.replace("error: ", f"error: on rank {here}: ", 1)
     sys.stderr.write(f"{message}\n")
     return code

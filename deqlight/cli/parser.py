@@ -10,7 +10,7 @@ import lightning as L
 import yaml
 from lightning.pytorch.cli import LightningArgumentParser
 
-from ..callbacks import Best
+from ..callbacks import Best, Last
 from ..errors import ConfigError
 from .line import Line
 from .proofread import Reader, find_value, merge, near, set_option
@@ -18,6 +18,7 @@ from .proofread import Reader, find_value, merge, near, set_option
 __all__ = ["Parser", "Rejected", "explain"]
 
 SECTIONS = {"model": L.LightningModule, "data": L.LightningDataModule}
+OPTIONS = {"trainer": L.Trainer, "best": Best, "last": Last}
 VALUE = re.compile(r'Parser key "([^"]+)":\s*(Expected [^\n]*?)\.? Got value: ([^\n]*)')
 UNION = re.compile(r'^\s*Parser key "([^"]+)":.*?^\s*Given value: ([^\n]*)', re.DOTALL | re.MULTILINE)
 EXPECTED = re.compile(r"Expected (?:an? )?(?:<class ')?([\w. ]+)")
@@ -65,9 +66,9 @@ def explain(
     if absent:
         return ConfigError(f"{' and '.join(absent)} missing; name an experiment, -c NAME, or give {_flags(absent)}")
     bare = [option for option, value in line.options() if value is None and option.lstrip("-") not in names]
-    fault = next(reader.faults({k: v for k, v in tree.items() if k not in ("trainer", "best")}, bases), None)
-    fault = fault or next(reader.options(tree.get("trainer") or {}, L.Trainer, "trainer"), None)
-    fault = fault or next(reader.options(tree.get("best") or {}, Best, "best"), None)
+    fault = next(reader.faults({k: v for k, v in tree.items() if k not in OPTIONS}, bases), None)
+    for section, kind in OPTIONS.items():
+        fault = fault or next(reader.options(tree.get(section) or {}, kind, section), None)
     if fault is None and bare and "expected one argument" in message:
         fault = f"{bare[-1]} needs a value"
     return ConfigError(fault or _value(message, tree) or _unknown(message, names) or _first_line(message))

@@ -9,17 +9,21 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
+from lightning.pytorch.strategies.launchers import subprocess_script
 from lightning.pytorch.utilities import rank_zero_only
 
-from ..callbacks import Stopped
-from ..errors import CheckpointError
+from ..callbacks import SIGNALS, Stopped
+from ..errors import CheckpointError, ConfigError
 from ..plugin.host import Host
 from ..plugin.manager import host as load_host
-from . import checkpoint, experiments, quiet, runs
+from . import checkpoint, experiments, quiet, runs, watch
 from .app import BELIEVED, RESUMED, App, Experiment
 from .line import Line
+from .requeue import requeue
 
 __all__ = ["import_choices", "launch", "prepare", "start"]
+
+ASKING = [number for number in SIGNALS if number != signal.SIGINT]
 
 
 def start(line: Line) -> int:
@@ -47,11 +51,14 @@ def launch(line: Line) -> App:
     import_choices()
     quiet.hush()
     runs.forget()
-    before = signal.signal(signal.SIGTERM, _terminate)
+    vars(subprocess_script)["_launch_process_observer"] = watch.watch
+    watch.watch_parent()
+    before = {number: signal.signal(number, _terminate) for number in ASKING}
     try:
         return App(prepare(line, load_host(*map(Path, line.plugins))))
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def prepare(line: Line, host: Host) -> Experiment:
@@ -74,9 +81,17 @@ def prepare(line: Line, host: Host) -> Experiment:
     if given in (None, "null"):
         return Experiment(line, host, configs, paths, asked or "run", {}, None)
     path = Path(given).expanduser()
-    if given in checkpoint.KEYWORDS:
-        root = Path(line.value("--runs") or settings.get("runs") or "runs")
-        path = runs.shared("checkpoint", lambda: checkpoint.find(given, root, asked).absolute())
+    root = Path(line.value("--runs") or settings.get("runs") or "runs")
+    if given == checkpoint.AUTO:
+        _check_auto(line)
+        if not checkpoint.candidates("last", root, asked):
+            _say(
+                f"{given}: there is no checkpoint of {asked or 'any experiment'} in {root}, so that the training starts"
+            )
+            return Experiment(line.put("--ckpt_path", "null"), host, configs, paths, asked or "run", {}, None)
+    if given in (checkpoint.AUTO, *checkpoint.KEYWORDS):
+        word = "last" if given == checkpoint.AUTO else given
+        path = runs.shared("checkpoint", lambda: checkpoint.sound(word, root, asked, _say).absolute())
         _say(f"{given}: {path}")
     elif "://" in given:
         raise CheckpointError(
@@ -103,18 +118,34 @@ def _stamped(line: Line, path: Path, host: Host, configs: list[dict[str, Any]]) 
     return {**config, "name": found["config"].get("name")}
 
 
+def _check_auto(line: Line) -> None:
+    """Refuse the word for a command that has nothing to begin.
+
+    Raises:
+        ConfigError: naming the words it takes.
+    """
+    if line.command != "fit":
+        raise ConfigError(
+            f"--ckpt_path auto is for deqlight fit, which may begin afresh; {line.command} takes last or best"
+        )
+
+
 def import_choices() -> None:
     """Import what a configuration can name by its class alone: a class is found only once it is there."""
     from .. import data, nets, tasks  # noqa: F401
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    """Before and after the training proper, SIGTERM ends the process with the code that schedulers expect."""
+    """Before and after the training proper, a signal ends the process with the code that schedulers expect."""
     raise SystemExit(128 + number)
 
 
 @rank_zero_only
 def _tell_resume(stop: Stopped, line: Line) -> None:
+    if stop.signal.name == "SIGUSR1":
+        told = requeue()
+        if told:
+            _say(told)
     if stop.path is None:
         return
     again = "".join(f" --plugin {path}" for path in line.plugins)

@@ -136,7 +136,7 @@ class Evaluation(L.LightningModule, ABC):
             fully_shard(self.net, mesh=mesh, reshard_after_forward=False)
 
     def configure_callbacks(self) -> list[L.Callback]:
-        """A loss or a gradient that is not finite stops the training, unless the trainer has a guard of another kind."""
+        """A loss or a gradient that is not finite stops the training, unless the trainer has another guard."""
         own = any(isinstance(one, FiniteGuard) for one in getattr(self.trainer, "callbacks"))  # noqa: B009
         return [] if own else [FiniteGuard()]
 

@@ -1,0 +1,44 @@
+"""Station 1, the trainer: what it is told of other ranks beyond Lightning's own options."""
+
+from __future__ import annotations
+
+import math
+from datetime import timedelta
+from typing import Any
+
+import lightning as L
+
+from ..errors import ConfigError
+
+__all__ = ["settle"]
+
+LIMIT = "_timeout"  # of all of Lightning's strategies for several processes
+
+
+def settle(trainer: L.Trainer, timeout: float | None) -> L.Trainer:
+    """Leave signals to deqlight, and set how long a rank waits for another.
+
+    Lightning's handlers speak to other ranks from within the handler, whatever those do at that moment; ranks then wait
+    for each other until the timeout. `start` ends before and after the training, `Last` stops in it.
+
+    Raises:
+        ConfigError: for a timeout that is none, or a strategy that has no other ranks.
+    """
+    connector: Any = vars(trainer)["_signal_connector"]
+    connector.register_signal_handlers = _nothing
+    if timeout is None:
+        return trainer
+    if not (timeout > 0 and math.isfinite(timeout)):
+        raise ConfigError(f"--timeout is {timeout}; it is how many seconds a rank waits for another, above 0")
+    strategy = trainer.strategy
+    if LIMIT not in vars(strategy):
+        raise ConfigError(
+            f"--timeout {timeout:g} is for several processes; {type(strategy).__name__} has one: add "
+            "--trainer.devices N --trainer.strategy ddp"
+        )
+    vars(strategy)[LIMIT] = timedelta(seconds=timeout)
+    return trainer
+
+
+def _nothing() -> None:
+    """Registers no handler."""
