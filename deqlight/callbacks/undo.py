@@ -13,7 +13,7 @@ __all__ = ["Undo"]
 
 
 class Undo:
-    """Remembers buffers (running statistics) and the counts of metrics, of which one bad batch would make NaN for good."""
+    """Remembers buffers (running statistics) and the counts of metrics: one bad batch would make NaN of them."""
 
     def __init__(self) -> None:
         self._buffers: dict[str, Tensor] = {}

@@ -9,6 +9,7 @@ from typing import Any
 import lightning as L
 
 from ..errors import ConfigError
+from .meeting import meet
 
 __all__ = ["settle"]
 
@@ -26,18 +27,24 @@ def settle(trainer: L.Trainer, timeout: float | None) -> L.Trainer:
     """
     connector: Any = vars(trainer)["_signal_connector"]
     connector.register_signal_handlers = _nothing
-    if timeout is None:
-        return trainer
-    if not (timeout > 0 and math.isfinite(timeout)):
-        raise ConfigError(f"--timeout is {timeout}; it is how many seconds a rank waits for another, above 0")
-    strategy = trainer.strategy
-    if LIMIT not in vars(strategy):
+    strategy, limit = trainer.strategy, _limit(timeout)
+    if limit is not None and LIMIT in vars(strategy):
+        vars(strategy)[LIMIT] = limit
+    elif limit is not None:
         raise ConfigError(
             f"--timeout {timeout:g} is for several processes; {type(strategy).__name__} has one: add "
             "--trainer.devices N --trainer.strategy ddp"
         )
-    vars(strategy)[LIMIT] = timedelta(seconds=timeout)
+    meet(strategy, vars(strategy).get(LIMIT))
     return trainer
+
+
+def _limit(timeout: float | None) -> timedelta | None:
+    if timeout is None:
+        return None
+    if not (timeout > 0 and math.isfinite(timeout)):
+        raise ConfigError(f"--timeout is {timeout}; it is how many seconds a rank waits for another, above 0")
+    return timedelta(seconds=timeout)
 
 
 def _nothing() -> None:

@@ -16,6 +16,9 @@ MARK = "DEQLIGHT_CHILD_"
 RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")
 """Of these variables one is not 0 in every process but the first, whatever has started it."""
 
+DECIDED = MARK + "BY"
+"""The process that did."""
+
 
 def next_folder(root: Path, name: str) -> Path:
     """A new folder `root/name/version_N`; two runs that start together get two folders.
@@ -43,7 +46,8 @@ def next_folder(root: Path, name: str) -> Path:
 
 def is_child() -> bool:
     """Whether another deqlight process started this one as a further rank."""
-    return os.environ.get("LOCAL_RANK", "0") != "0" and any(name.startswith(MARK) for name in os.environ)
+    decided = os.environ.get(DECIDED, str(os.getpid())) != str(os.getpid())
+    return decided and os.environ.get("LOCAL_RANK", "0") != "0"
 
 
 def follows() -> bool:
@@ -62,7 +66,7 @@ def shared(what: str, decide: Callable[[], Path]) -> Path:
     """What the process that started this one decided under this name, or else what is decided now, for the next."""
     key = MARK + what.upper()
     if key not in os.environ:
-        os.environ[key] = str(decide())
+        os.environ[key], os.environ[DECIDED] = str(decide()), str(os.getpid())
     return Path(os.environ[key])
 
 

@@ -20,10 +20,12 @@ class Trouble(L.Callback):
         phase: setup, train, validate or save (a checkpoint, before a byte is written).
         rank: where.
         step: the optimiser step before which it happens; once.
+        attempt: in which of torchrun's attempts.
     """
 
-    def __init__(self, kind: str, phase: str = "train", rank: int = 1, step: int = 3) -> None:
-        self.kind, self.phase, self.rank, self.step, self.done = kind, phase, rank, step, False
+    def __init__(self, kind: str, phase: str = "train", rank: int = 1, step: int = 3, attempt: int = 0) -> None:
+        self.kind, self.phase, self.rank, self.step = kind, phase, rank, step
+        self.done = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) != attempt
 
     def _make(self, trainer, module, phase, batch=None):
         due = trainer.global_step >= self.step or phase == "setup"
