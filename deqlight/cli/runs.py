@@ -66,7 +66,8 @@ def shared(what: str, decide: Callable[[], Path]) -> Path:
     """What the process that started this one decided under this name, or else what is decided now, for the next."""
     key = MARK + what.upper()
     if key not in os.environ:
-        os.environ[key], os.environ[DECIDED] = str(decide()), str(os.getpid())
+        os.environ[key] = str(decide())
+        os.environ.setdefault(DECIDED, str(os.getpid()))
     return Path(os.environ[key])
 
 

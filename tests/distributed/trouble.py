@@ -5,6 +5,7 @@ import os
 import signal
 
 import lightning as L
+import torch
 
 from deqlight.plugin import impl
 
@@ -16,7 +17,7 @@ class Trouble(L.Callback):
 
     Args:
         kind: a signal's name, which the rank then sends itself; nan, for data that are; raise; backward, which raises
-            behind the forward pass.
+            behind the forward pass; half, a kill when half of a checkpoint is written.
         phase: setup, train, validate or save (a checkpoint, before a byte is written).
         rank: where.
         step: the optimiser step before which it happens; once.
@@ -36,6 +37,8 @@ class Trouble(L.Callback):
             os.kill(os.getpid(), signal.Signals[self.kind])
         elif self.kind == "nan":
             batch.inputs[1] = math.nan
+        elif self.kind == "half":
+            torch.save = _half
         elif self.kind == "raise":
             raise ZeroDivisionError("a plugin's own fault")
         else:
@@ -55,6 +58,12 @@ class Trouble(L.Callback):
 
     def on_save_checkpoint(self, trainer, pl_module, checkpoint):
         self._make(trainer, pl_module, "save")
+
+
+def _half(content, file):
+    file.write(b"half of it")
+    file.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 @impl
