@@ -78,8 +78,12 @@ def cases() -> list[Case]:
         Case("SIGTERM to rank 1 of 2", (*trouble("SIGTERM", 1), *TWO), 143),
         Case("SIGUSR1 to rank 0 of 2", (*trouble("SIGUSR1", 0), *TWO), 138),
         Case("Ctrl-C", trouble("SIGINT"), 130),
-        Case("SIGKILL of rank 1, torchrun --max-restarts=1, --ckpt_path=auto",
-             ("--ckpt_path=auto", *step, *trouble("SIGKILL", 1), *TWO), 0, launcher=TORCHRUN),
+        Case(
+            "SIGKILL of rank 1, torchrun --max-restarts=1, --ckpt_path=auto",
+            ("--ckpt_path=auto", *step, *trouble("SIGKILL", 1), *TWO),
+            0,
+            launcher=TORCHRUN,
+        ),
         Case("NaN in the data of rank 1 of 2", (*trouble("nan", 1), *TWO), 4),
         Case("the same, FiniteGuard(policy=skip)", (*skip, *trouble("nan", 1), *TWO), 0),
         Case("NaN in the data, one process", trouble("nan"), 4, experiment="neural_ode_digits"),
@@ -96,7 +100,12 @@ def cases() -> list[Case]:
         Case("--ckpt_path=auto, and there is none", ("--ckpt_path=auto",), 0, epochs=1),
         Case("no data", ("--data.train=0",), 2, experiment="edm_points"),
         Case("batches of one sample, with BatchNorm", ("--data.batch_size=1",), 0, epochs=1),
-        Case("the checkpoint of another network", ("-c", "neural_ode_digits", *RESUME, "--name=resnet_digits"), 2, resumed=True),
+        Case(
+            "the checkpoint of another network",
+            ("-c", "neural_ode_digits", *RESUME, "--name=resnet_digits"),
+            2,
+            resumed=True,
+        ),
     ]
     for what, (make, code) in DAMAGE.items():
         found.append(Case(f"last.ckpt {what}; --ckpt_path=last", RESUME, code, prepare=make, resumed=True, epochs=3))
@@ -192,7 +201,9 @@ def row(case: Case, base: Path, folder: Path) -> tuple[str, bool]:
         code, said = -1, f"error: did not end in {PATIENCE} s"
     seconds = time.perf_counter() - began
     line = told(said).replace(str(folder), "…").replace(str(ROOT), "…").replace("|", "\\|")
-    good = code == case.code and "Traceback" not in said.replace("torch/distributed", "") or bool(case.launcher and code == 0)
+    good = (code == case.code and "Traceback" not in said.replace("torch/distributed", "")) or bool(
+        case.launcher and code == 0
+    )
     kept = left(folder)
     if "FULL" in case.environment:
         subprocess.run(["umount", str(folder / "runs")], check=False)

@@ -95,7 +95,10 @@ def soak(folder: Path, experiment: str, epochs: int, minutes: float, every: floa
     (whole, metrics), (killed, found) = end(folder / "whole"), end(folder / "killed")
     unlike = differences(*({k: c[k] for k in COMPARED if k in c} for c in (whole, killed)))
     unlike += [f"logged {name}" for name in metrics if metrics[name] != found[name]]
-    seconds = {"seconds undisturbed": round(undisturbed), "seconds killed": round(time.monotonic() - began - undisturbed)}
+    seconds = {
+        "seconds undisturbed": round(undisturbed),
+        "seconds killed": round(time.monotonic() - began - undisturbed),
+    }
     known = {"experiment": experiment, "epochs": epochs, "steps": whole["global_step"], "every": every, "seed": seed}
     return {**known, **counts, **seconds, "torch": torch.__version__, "differences": unlike}
 

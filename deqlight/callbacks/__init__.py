@@ -1,7 +1,7 @@
 """Station: what runs beside the training. Checkpoints, guards, stamps and the table at the end."""
 
-from .audit import GradientAudit
 from .agreement import of_all_ranks
+from .audit import GradientAudit
 from .checkpoints import SIGNALS, Best, Last, Stopped
 from .finite import FiniteGuard
 from .lines import EpochLines
@@ -23,8 +23,8 @@ __all__ = [
     "FiniteGuard",
     "GradientAudit",
     "Last",
-    "NFEBudget",
     "Manifest",
+    "NFEBudget",
     "PluginParity",
     "Predictions",
     "Robustness",
