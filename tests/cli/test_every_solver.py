@@ -74,7 +74,14 @@ CLASSES = [c for c in CLASSES if not issubclass(next(iter(c.examples())).info.te
 CLASSES.remove(solvers.LogODE)  # its noise is a matrix, which no regulariser has
 
 
-@pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
+def _case(cls):
+    """Methods that iterate, or solve equations, take ten times as long: two of them, and the others in `make test-all`."""
+    info = next(iter(cls.examples())).info
+    long = info.stability == float("inf") and cls not in (solvers.ImplicitEuler, solvers.Rodas4)
+    return pytest.param(cls, id=cls.__name__, marks=[pytest.mark.slow] if long else [])
+
+
+@pytest.mark.parametrize("cls", [_case(cls) for cls in CLASSES])
 def test_it_trains_a_network(deqlight, tmp_path, cls):
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(experiment(cls)))
     done = deqlight("fit", "-c", "mine.yaml")
