@@ -75,7 +75,7 @@ CLASSES.remove(solvers.LogODE)  # its noise is a matrix, which no regulariser ha
 
 
 def _case(cls):
-    """Methods that iterate, or solve equations, take ten times as long: two of them, and the others in `make test-all`."""
+    """Methods that solve equations take ten times as long: two of them, and the others in `make test-all`."""
     info = next(iter(cls.examples())).info
     long = info.stability == float("inf") and cls not in (solvers.ImplicitEuler, solvers.Rodas4)
     return pytest.param(cls, id=cls.__name__, marks=[pytest.mark.slow] if long else [])
