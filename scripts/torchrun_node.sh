@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
 # One machine of several, to be run on each: trains an experiment under torchrun, which starts the processes, lets them
-# find each other at RENDEZVOUS, and starts all of them again, from the last checkpoint, when one is lost.
+# find each other at RENDEZVOUS, and with RESTARTS starts all of them again when one is lost.
 #
 #   NODES=2 PROCESSES=1 RENDEZVOUS=node1:29400 RUN=7 scripts/torchrun_node.sh -c resnet_digits -c many_nodes
 #
 # NODES        machines [2]                    PROCESSES  on this machine, one for each GPU [1]
 # RENDEZVOUS   HOST:PORT of the first machine  RUN        a name that is the same on all machines, and new for each run
-# RESTARTS     how often to begin again [0]    ADDRESS    of this machine, where its name resolves to 127.0.0.1
-# PYTHON       the interpreter [python]        what follows goes to deqlight fit
+# RESTARTS     how often to start again [0]; add --ckpt_path auto, and they go on from the last checkpoint
+# ADDRESS      of this machine, where its name resolves to none that others can reach
+# PYTHON       the interpreter [python]
+# All that follows goes to deqlight fit.
 set -euo pipefail
 : "${RENDEZVOUS:?is not set; RENDEZVOUS=HOST:PORT of the first machine}" "${RUN:?is not set; RUN=NAME, new for each run}"
 nodes=${NODES:-2} processes=${PROCESSES:-1}

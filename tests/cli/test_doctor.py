@@ -160,6 +160,7 @@ def test_torch_compile_that_fails_is_noted(monkeypatch):
     assert finding.state == NOTE and "InvalidCxxCompiler" in finding.found
 
 
+@pytest.mark.slow
 def test_graph_breaks_of_an_experiment_are_told(deqlight):
     done = deqlight("doctor", "--compile=false", "-c", "resnet_digits")
     assert done.code == 0, done.out

@@ -84,6 +84,13 @@ def test_two_agents_of_torchrun_train_one_network(tmp_path):
 
 
 @pytest.mark.slow
+def test_two_processes_of_one_machine(tmp_path):
+    words = [sys.executable, "-m", "deqlight", "fit", "-c", "resnet_digits", "-c", "ddp_cpu", *SHORT]
+    together(tmp_path, (words, {}))
+    assert manifest(tmp_path)["world_size"] == 2
+
+
+@pytest.mark.slow
 def test_the_pods_of_kubernetes_train_one_network(tmp_path):
     """Each with the variables that the operator sets, on this machine."""
     replicas = yaml.safe_load((SCRIPTS / "pytorchjob.yaml").read_text())["spec"]["pytorchReplicaSpecs"]
