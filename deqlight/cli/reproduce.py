@@ -46,9 +46,9 @@ def reproduce(line: Line, console: Console | None = None) -> int:
     if "trust" not in line.flags:
         checkpoint.believe({**config, "ckpt_path": None}, folder / MANIFEST, checkpoint.packages(host))
     app = _again(config, folder, line)
-    if runs.is_child() or not app.trainer.is_global_zero:
+    again = Path(str(app.trainer.log_dir))  # asks all ranks: every rank must come here
+    if not app.trainer.is_global_zero:
         return 0  # the first rank compares
-    again = Path(str(app.trainer.log_dir))
     now = json.loads((again / MANIFEST).read_text())
     off = {"metrics": _metrics_off(now["metrics"], then["metrics"]), "weights": _weights_off(again, folder)}
     known = [value for value in off.values() if value is not None]

@@ -84,10 +84,12 @@ def test_two_agents_of_torchrun_train_one_network(tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_of_one_machine(tmp_path):
-    words = [sys.executable, "-m", "deqlight", "fit", "-c", "resnet_digits", "-c", "ddp_cpu", *SHORT]
-    together(tmp_path, (words, {}))
+def test_two_processes_of_one_machine_and_once_more(tmp_path):
+    command = [sys.executable, "-m", "deqlight"]
+    together(tmp_path, ([*command, "fit", "-c", "resnet_digits", "-c", "ddp_cpu", *SHORT], {}))
     assert manifest(tmp_path)["world_size"] == 2
+    (said,) = together(tmp_path, ([*command, "reproduce", "runs/resnet_digits/version_0"], {}))
+    assert said.count("same, bit for bit") == 2
 
 
 @pytest.mark.slow
