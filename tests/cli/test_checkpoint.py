@@ -226,3 +226,52 @@ def test_it_is_said_where_the_configuration_stands_over_the_checkpoints(deqlight
     done = deqlight("test", "--ckpt_path", trained, "--model.net.solver.k=0.25", *brief)
     assert "model.net.solver.k: 0.25 now, 0.125 then" in done.err
     assert "not as the checkpoint" not in deqlight("test", "--ckpt_path", trained, *brief).err
+
+
+@pytest.fixture
+def a_run(tmp_path):
+    """The checkpoints of a run: `last` and, older, `best`."""
+    folder = tmp_path / "a" / "version_0" / "checkpoints"
+    folder.mkdir(parents=True)
+    for age, name in enumerate(["last", "best"]):
+        os.utime(saved(folder / f"{name}.ckpt"), (100 - age, 100 - age))
+    return folder
+
+
+@pytest.mark.parametrize("damage", [truncated, flipped, lambda path: path.write_bytes(b"")], ids=["cut", "bit", "empty"])
+def test_in_place_of_a_damaged_last_one_the_newest_whole_one_is_taken(tmp_path, a_run, damage):
+    damage(a_run / "last.ckpt")
+    os.utime(a_run / "last.ckpt", (200, 200))
+    told = []
+    assert checkpoint.sound("last", tmp_path, "a", told.append) == a_run / "best.ckpt"
+    assert "last.ckpt" in told[0] and "is taken in place of" in told[1]
+    damage(a_run / "best.ckpt")
+    with pytest.raises(CheckpointError, match="no checkpoint in .* is whole"):
+        checkpoint.sound("last", tmp_path, "a", told.append)
+
+
+def test_code_in_the_last_one_is_no_damage(tmp_path, a_run):
+    saved(a_run / "last.ckpt", {**CONTENT, "x": Payload()})
+    with pytest.raises(CheckpointError, match="holds objects"):
+        checkpoint.sound("last", tmp_path, "a", print)
+
+
+def test_clocks_that_differ_are_told(tmp_path, a_run):
+    later = tmp_path / "a" / "version_1" / "checkpoints"
+    later.mkdir(parents=True)
+    os.utime(saved(later / "last.ckpt"), (50, 50))
+    told = []
+    assert checkpoint.sound("last", tmp_path, "a", told.append) == a_run / "last.ckpt"
+    assert "clocks" in told[0] and str(later) in told[0]
+
+
+def test_auto_begins_where_there_is_nothing_and_goes_on_where_there_is(deqlight):
+    brief = ("--trainer.limit_train_batches=2", "--trainer.limit_val_batches=1", "--trainer.accelerator=cpu")
+    words = ("fit", "-c", "resnet_digits", "--ckpt_path", "auto", *brief)
+    first = deqlight(*words, "--trainer.max_epochs=1")
+    assert first.code == 0 and "auto: there is no checkpoint of resnet_digits in runs" in first.err
+    second = deqlight(*words, "--trainer.max_epochs=2")
+    assert second.code == 0 and "version_0/checkpoints/last.ckpt" in second.err
+    assert checkpoint.load(Path("runs/resnet_digits/version_1/checkpoints/last.ckpt"))["global_step"] == 4
+    refused = deqlight("test", "--ckpt_path", "auto")
+    assert refused.code == 2 and "takes last or best" in refused.err
