@@ -238,7 +238,9 @@ def a_run(tmp_path):
     return folder
 
 
-@pytest.mark.parametrize("damage", [truncated, flipped, lambda path: path.write_bytes(b"")], ids=["cut", "bit", "empty"])
+@pytest.mark.parametrize(
+    "damage", [truncated, flipped, lambda path: path.write_bytes(b"")], ids=["cut", "bit", "empty"]
+)
 def test_in_place_of_a_damaged_last_one_the_newest_whole_one_is_taken(tmp_path, a_run, damage):
     damage(a_run / "last.ckpt")
     os.utime(a_run / "last.ckpt", (200, 200))
