@@ -122,6 +122,7 @@ OTHER = ("-c", "neural_ode_digits", "--name=resnet_digits", *RESUME)
 
 
 def write(folder: Path, text: str) -> None:
+    """A configuration file."""
     (folder / "bad.yaml").write_text(text)
 
 
@@ -231,9 +232,9 @@ def main() -> None:
 TEXT = """\
 # What happens when something goes wrong
 
-Made by `benchmarks/faults.py`, which injects each of these {count} faults and looks at what comes of it: two epochs of six
-steps, one or two processes, the fault at step 8 unless something else is said. A checkpoint is written at the end of each
-epoch, after step 6 and step 12; what is lost is what lies between the last of them and the fault. The last column is
+Made by `benchmarks/faults.py`, which injects each of these {count} faults and looks at what comes of it: two epochs
+of six steps, one or two processes, the fault at step 8 unless something else is said. A checkpoint is written after
+each epoch, at step 6 and step 12; what is lost is what lies between the last of them and the fault. The last column is
 seconds, with the start of Python, about 5. [What each exit code means](../howto/hard_days.md#exit-codes).
 
 | done | exit code | said | last whole checkpoint | s |

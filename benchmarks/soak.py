@@ -3,7 +3,7 @@
 An experiment is trained twice: once undisturbed, and once by processes that are killed with SIGKILL at random moments,
 each going on with `--ckpt_path auto` from the last checkpoint. Weights, the optimiser's and the schedule's state, the
 averaged weights, random states and the logged means of the last epoch must be equal. It stops by itself: a kill that
-comes before anything new was saved costs time and nothing else, and once the minutes are over nothing is killed any more.
+comes before anything new was saved costs time and nothing else; once the minutes are over, nothing is killed any more.
 
     OMP_NUM_THREADS=1 python benchmarks/soak.py [--minutes 40] [--experiment edm_points] [--every 7] [--seed 0]
 """

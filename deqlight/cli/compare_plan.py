@@ -29,7 +29,7 @@ LARGEST_SEED = 2**32 - 1
 """What Lightning's `seed_everything` takes."""
 MOST_SEEDS = 1000
 VALUES, FLAGS = ("seeds", "out"), ("retry", "draw")
-SECTIONS = ("model", "data", "trainer", "best")
+SECTIONS = ("model", "data", "trainer", "best", "last", "timeout")
 OURS = {
     "seed_everything": "--seeds says which seeds",
     "ckpt_path": "each cell trains from its start",

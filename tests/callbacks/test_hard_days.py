@@ -54,7 +54,7 @@ def fit(folder, *callbacks, ckpt_path=None, seed=99, **kwargs):
 @pytest.mark.parametrize("averaged", [False, True], ids=["plain", "averaged"])
 @pytest.mark.parametrize("at", [4, 9, 17, 21])  # an epoch has ten batches
 def test_killed_and_resumed_is_as_never_killed(tmp_path, at, averaged):
-    """2N steps = N + kill + N: weights, means of the epoch (losses, NFE), in mid-epoch; of three steps at most two lost."""
+    """2N steps = N + kill + N: weights and means of the epoch (losses, NFE), in mid-epoch; three steps lost at most."""
 
     def extra():
         return [EMAWeightAveraging(decay=0.9)] if averaged else []

@@ -248,7 +248,7 @@ def test_in_place_of_a_damaged_last_one_the_newest_whole_one_is_taken(tmp_path, 
     assert checkpoint.sound("last", tmp_path, "a", told.append) == a_run / "best.ckpt"
     assert "last.ckpt" in told[0] and "is taken in place of" in told[1]
     damage(a_run / "best.ckpt")
-    with pytest.raises(CheckpointError, match="no checkpoint in .* is whole"):
+    with pytest.raises(CheckpointError, match=r"no checkpoint in .* is whole"):
         checkpoint.sound("last", tmp_path, "a", told.append)
 
 
