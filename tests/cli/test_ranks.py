@@ -1,0 +1,83 @@
+"""What deqlight takes from Lightning's inside for several processes; if it moves, this says so."""
+
+import os
+import signal
+import subprocess
+import sys
+from datetime import timedelta
+
+import lightning as L
+import pytest
+from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy
+from lightning.pytorch.strategies.launchers import subprocess_script
+
+from deqlight.cli import runs, watch
+from deqlight.cli.faults import translate
+from deqlight.cli.ranks import settle
+from deqlight.errors import ConfigError
+
+QUIET = {"logger": False, "accelerator": "cpu", "enable_progress_bar": False, "enable_checkpointing": False}
+
+
+def test_lightnings_observer_is_where_ours_takes_its_place():
+    launch = subprocess_script._SubprocessScriptLauncher.launch
+    assert "_launch_process_observer" in launch.__code__.co_names and "_launch_process_observer" in vars(
+        subprocess_script
+    )
+
+
+@pytest.mark.parametrize("strategy", [DDPStrategy, FSDPStrategy])
+def test_a_timeout_is_where_ours_is_put(strategy):
+    assert vars(strategy(timeout=timedelta(seconds=7)))["_timeout"] == timedelta(seconds=7)
+
+
+def test_signals_are_left_to_deqlight():
+    before = signal.getsignal(signal.SIGTERM)
+    trainer = settle(L.Trainer(**QUIET), None)
+    trainer._signal_connector.register_signal_handlers()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_timeout_of_one_process_is_refused():
+    with pytest.raises(ConfigError, match="SingleDeviceStrategy has one: add"):
+        settle(L.Trainer(**QUIET), 60.0)
+    trainer = settle(L.Trainer(**QUIET, devices=2, strategy="ddp"), 60.0)
+    assert vars(trainer.strategy)["_timeout"] == timedelta(seconds=60)
+
+
+SAID = {
+    "[..] Connection reset by peer [127.0.0.1]:5": (75, "another rank has ended"),
+    "Application timeout caused pair closure": (75, "did not answer in time"),
+    "The server socket has failed to bind. EADDRINUSE": (1, "in use"),
+    "The client socket has timed out after 6000ms while trying to connect to (10.0.0.1, 3)": (75, "come together"),
+}
+
+
+@pytest.mark.parametrize("text", SAID)
+def test_lost_connections_in_our_words(text):
+    line, code = translate(RuntimeError(text))
+    assert code == SAID[text][0] and SAID[text][1] in line
+
+
+def test_a_started_rank_that_dies_takes_the_first_along():
+    code = (
+        "import subprocess, sys, time\nfrom deqlight.cli import watch\nwatch.GRACE = 0.3\n"
+        "child = subprocess.Popen(['sleep', '60'])\nwatch.watch([child])\nchild.kill()\ntime.sleep(60)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == watch.LOST and "rank 1 was ended by SIGKILL" in done.stderr
+
+
+def test_who_is_first_and_who_was_started(monkeypatch):
+    for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"):
+        monkeypatch.delenv(name, raising=False)
+    assert runs.is_first() and not runs.is_child()
+    monkeypatch.setenv("NODE_RANK", "1")
+    assert not runs.is_first()
+    monkeypatch.setenv("RANK", "0")
+    assert runs.is_first()
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setenv(runs.DECIDED, str(os.getpid()))  # torchrun's rank, which has decided for itself
+    assert not runs.is_child()
+    monkeypatch.setenv(runs.DECIDED, str(os.getppid()))
+    assert runs.is_child()
