@@ -143,7 +143,7 @@ KEPT: list[socket.socket] = []
 def full(folder: Path) -> None:
     """A file system of little room for the runs, where this may be made; a limit on the size of files elsewhere."""
     (folder / "runs").mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1300k", "tmpfs", str(folder / "runs")], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2600k", "tmpfs", str(folder / "runs")], check=True)
 
 
 def skewed(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,9 @@ class AtomicIO(TorchCheckpointIO):
             partial.replace(target)
             _sync_folder(target.parent)
         except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+            room = _room(partial)
             partial.unlink(missing_ok=True)
-            raise CheckpointError(f"checkpoint {target} cannot be written: {error}; is the disk full?") from error
+            raise CheckpointError(f"checkpoint {target} cannot be written: {error}; {room}is the disk full?") from error
 
     def load_checkpoint(
         self, path: str | Path, map_location: Callable[..., Any] | None = None, weights_only: bool | None = None
@@ -52,6 +54,14 @@ class AtomicIO(TorchCheckpointIO):
             CheckpointError: for a file that is missing, damaged or foreign.
         """
         return checkpoint.load(Path(path), weights_only=weights_only is not False)
+
+
+def _room(path: Path) -> str:
+    """What is left on the disk: torch does not say it."""
+    try:
+        return f"{shutil.disk_usage(path.parent).free / 2**20:.1f} MiB are free there; "
+    except OSError:
+        return ""
 
 
 def _sync_folder(folder: Path) -> None:
