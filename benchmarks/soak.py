@@ -75,7 +75,8 @@ def differences(one: Any, two: Any, key: str = "") -> list[str]:
     if isinstance(one, (list, tuple)) and isinstance(two, (list, tuple)) and len(one) == len(two):
         pairs = enumerate(zip(one, two, strict=True))
         return [text for number, pair in pairs for text in differences(*pair, f"{key}[{number}]")]
-    same = torch.equal(one, two) if isinstance(one, torch.Tensor) else one == two
+    both = isinstance(one, torch.Tensor) and isinstance(two, torch.Tensor)
+    same = torch.equal(one, two) if both else one is two or (type(one) is type(two) and one == two)
     return [] if same else [f"{key}: {one!r:.60} and {two!r:.60}"]
 
 
