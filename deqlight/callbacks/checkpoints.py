@@ -170,7 +170,8 @@ class Last(Checkpoint):
             return
         if save:
             self._save(trainer)
-        raise Stopped(self._asked or signal.SIGTERM, self._path(), trainer.global_step)
+        asked = [number for number in of_all_ranks(self._asked, trainer.world_size) if number]
+        raise Stopped(asked[0], self._path(), trainer.global_step)
 
     def _save(self, trainer: L.Trainer) -> None:
         trainer.save_checkpoint(self._path())
