@@ -69,13 +69,14 @@ def test_a_started_rank_that_dies_takes_the_first_along():
 
 
 def test_who_is_first_and_who_was_started(monkeypatch):
-    for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"):
+    for name in runs.RANKS:
         monkeypatch.delenv(name, raising=False)
-    assert runs.is_first() and not runs.is_child()
+    assert not (runs.follows() or runs.is_child())
     monkeypatch.setenv("NODE_RANK", "1")
-    assert not runs.is_first()
+    assert runs.follows()
+    monkeypatch.setenv("NODE_RANK", "0")
     monkeypatch.setenv("RANK", "0")
-    assert runs.is_first()
+    assert not runs.follows()
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.setenv(runs.DECIDED, str(os.getpid()))  # torchrun's rank, which has decided for itself
     assert not runs.is_child()
