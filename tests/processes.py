@@ -1,12 +1,20 @@
 """The command line in processes of its own, as tests of several ranks run it."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 DDP = ("--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp")
 PATIENCE = 120  # seconds; two starts take 10 on an idle machine
+
+
+def free_port():
+    """One that nobody listens at now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def start(folder, *words, prefix=(), **environment):

@@ -8,7 +8,6 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 import lightning as L
 import torch
-import torch.distributed as dist
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
 
@@ -16,6 +15,7 @@ from ..brownian import Key, keyed
 from ..errors import InputError, check_word
 from ..gradients import Checkpoint, Gradient
 from ..types import Tensor
+from .agreement import of_all_ranks
 
 __all__ = ["GradientAudit"]
 
@@ -85,7 +85,7 @@ class GradientAudit(L.Callback):
             return
         whole = not isinstance(batch.inputs, Tensor)  # a forecast's times are no samples
         some = batch if whole else type(batch)(*(column[: self.samples] for column in batch))
-        worst = _largest(self._difference(pl_module, some), trainer.world_size, pl_module.device)
+        worst = max(of_all_ranks(self._difference(pl_module, some), trainer.world_size))
         pl_module.log("audit/gradient", worst, rank_zero_only=False)
         if worst > self.tolerance:
             rank_zero_warn(
@@ -133,11 +133,3 @@ def _by_steps(task: nn.Module) -> Iterator[None]:
     finally:
         for module, rule in before:
             module.gradient = rule
-
-
-def _largest(value: float, world: int, device: torch.device) -> float:
-    """The largest over the ranks."""
-    told = torch.tensor(value, dtype=torch.float64, device=device)
-    if world > 1:
-        dist.all_reduce(told, dist.ReduceOp.MAX)
-    return float(told)

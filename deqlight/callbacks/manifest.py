@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch.distributed as dist
 from lightning.pytorch.utilities import rank_zero_only
 
 from ..solution import Stats
+from .agreement import of_all_ranks
 from .checkpoints import Stopped
 from .origin import machine, versions
 from .stamp import STAMP
@@ -163,11 +163,7 @@ def batch_size(trainer: L.Trainer) -> int | None:
 
 def gathered(trainer: L.Trainer, mine: dict[str, Any]) -> list[dict[str, Any]]:
     """What each rank says, in order."""
-    told: list[Any] = [mine]
-    if trainer.world_size > 1:
-        told = [None] * trainer.world_size
-        dist.all_gather_object(told, mine)
-    return [{"rank": rank, **one} for rank, one in enumerate(told)]
+    return [{"rank": rank, **one} for rank, one in enumerate(of_all_ranks(mine, trainer.world_size))]
 
 
 @rank_zero_only

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 import lightning as L
-import torch.distributed as dist
 
 from ..errors import PluginError
+from .agreement import of_all_ranks
 
 __all__ = ["PluginParity"]
 
@@ -36,9 +35,7 @@ class PluginParity(L.Callback):
         if self._checked or trainer.world_size < 2:
             return
         self._checked = True
-        gathered: list[Any] = [None] * trainer.world_size
-        dist.all_gather_object(gathered, self._manifest)
-        compare(gathered)
+        compare(of_all_ranks(self._manifest, trainer.world_size))
 
 
 def compare(manifests: Sequence[Manifest]) -> None:

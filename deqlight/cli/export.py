@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from rich.console import Console
@@ -16,14 +16,12 @@ from torch import nn
 from ..callbacks.writing import put
 from ..controllers import Controller, FixedSteps
 from ..errors import ConfigError, check_word
-from ..plugin.manager import host as load_host
 from ..types import Tensor
-from . import model_card, runs, weights
+from . import model_card, weights
 from .generator import show
 from .line import Line
 from .load import Trained, described
-from .quiet import hush
-from .start import import_choices, prepare
+from .start import prepare_trained
 
 __all__ = ["export"]
 
@@ -41,15 +39,8 @@ def export(line: Line, console: Console | None = None) -> int:
         ConfigError: for a request that cannot be met.
         CheckpointError: for a checkpoint that cannot be read.
     """
-    import_choices()
-    hush()
-    runs.forget()
-    experiment = prepare(line, load_host(*map(Path, line.plugins)))
-    if experiment.source is None:
-        raise ConfigError(
-            "deqlight export needs a trained network: --ckpt_path FILE, or -c EXPERIMENT --ckpt_path last"
-        )
-    trained = Trained(experiment, experiment.source, None, OPTIONS)
+    experiment = prepare_trained(line)
+    trained = Trained(experiment, cast(Path, experiment.source), None, OPTIONS)
     settings = trained.settings
     check_word("deqlight export", "format", settings["format"], FORMATS)
     program = None
@@ -160,10 +151,7 @@ def _folder(trained: Trained, out: str | None) -> Path:
         except OSError as error:
             raise ConfigError(f"--out {out} cannot be made: {error.strerror or error}; choose another") from error
         return folder
-    source = trained.path
-    if source.parent.name == "checkpoints":
-        return runs.next_folder(source.parent.parent, "export")
-    return runs.next_folder(Path(trained.settings["runs"] or "runs") / trained.experiment.name, "export")
+    return trained.folder()
 
 
 @contextmanager

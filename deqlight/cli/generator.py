@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,13 +13,10 @@ from rich.text import Text
 from ..data import Batch
 from ..errors import CheckpointError, ConfigError
 from ..nets import Sampler
-from ..plugin.manager import host as load_host
 from ..tasks import Generate
-from . import runs
 from .line import Line
 from .parts import Parts
-from .quiet import hush
-from .start import import_choices, prepare
+from .start import prepare_trained
 
 __all__ = ["SAMPLER", "Generator", "show"]
 
@@ -49,18 +45,9 @@ class Generator(Parts):
         kinds: dict[str, type] | None = None,
         short: tuple[str, ...] = (),
     ) -> None:
-        import_choices()
-        hush()
-        runs.forget()
         self.short = short
         words = tuple(_long(word, short) for word in line.rest)
-        experiment = prepare(replace(line, rest=words), load_host(*map(Path, line.plugins)))
-        if experiment.source is None:
-            raise ConfigError(
-                f"deqlight {line.command} needs a trained network: --ckpt_path FILE, or -c EXPERIMENT --ckpt_path last"
-            )
-        super().__init__(experiment, options, kinds)
-        self.source, self.name = experiment.source, experiment.name
+        super().__init__(prepare_trained(replace(line, rest=words)), options, kinds)
         self.task = self._trained()
 
     def samples(self, part: str, count: int | None = None) -> Batch:
@@ -75,12 +62,6 @@ class Generator(Parts):
                 break
         return Batch(*(torch.cat(column)[:count] for column in zip(*batches, strict=True)))
 
-    def folder(self) -> Path:
-        """A new folder for what the command writes, below the run whose checkpoint it takes."""
-        if self.source.parent.name == "checkpoints":
-            return runs.next_folder(self.source.parent.parent, str(self.experiment.line.command))
-        return runs.next_folder(Path(self.settings["runs"] or "runs") / self.name, str(self.experiment.line.command))
-
     def _trained(self) -> Generate:
         torch.manual_seed(self.seed)
         task = self.parser.instantiate_classes(self.settings)["model"]
@@ -93,7 +74,7 @@ class Generator(Parts):
             task.load_state_dict(self.weights)
         except RuntimeError as error:
             first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-            raise CheckpointError(f"checkpoint {self.source} is of another network: {first}") from error
+            raise CheckpointError(f"checkpoint {self.experiment.source} is of another network: {first}") from error
         task.on_load_checkpoint(self.content)
         return task.to(self.device).eval()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -16,7 +17,7 @@ from ..errors import ConfigError
 from ..plugin.host import Host
 from ..solvers import Solver
 from ..terms import Term
-from . import checkpoint
+from . import checkpoint, runs
 from .app import BELIEVED, Experiment
 from .line import Line
 from .parser import Parser, Rejected, explain
@@ -77,6 +78,13 @@ class Parts:
         data.prepare_data()
         data.setup(stage)
         return data
+
+    def folder(self) -> Path:
+        """A new folder for what the command writes, below the run whose checkpoint it takes, or that of the name."""
+        source, command = self.experiment.source, str(self.experiment.line.command)
+        if source is not None and source.parent.name == "checkpoints":
+            return runs.next_folder(source.parent.parent, command)
+        return runs.next_folder(Path(self.settings["runs"] or "runs") / self.experiment.name, command)
 
     @cached_property
     def weights(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -88,8 +88,7 @@ def _drawn(generator: Generator, classes: Tensor | None, screen: Console) -> Ite
 def _shape(generator: Generator) -> tuple[int, ...]:
     """The shape of a sample, as the checkpoint has it; else that of the data."""
     if generator.task.sample_shape is None:
-        batch = next(iter(generator.data("test").test_dataloader()))
-        generator.task.sample_shape = tuple(batch.inputs.shape[1:])
+        generator.task.sample_shape = tuple(cast(Tensor, generator.samples("test", 1).inputs).shape[1:])
     return generator.task.sample_shape
 
 
@@ -139,7 +138,7 @@ def _note(generator: Generator, folder: Path, classes: Tensor | None, nfe: float
     """How the samples were made, so that they can be made again."""
     settings = generator.settings
     note: dict[str, Any] = {key: settings[key] for key in ("n", "first", "seed")}
-    note |= {"checkpoint": str(generator.source), "sampler": repr(generator.task.sampler), "nfe": nfe}
+    note |= {"checkpoint": str(generator.experiment.source), "sampler": repr(generator.task.sampler), "nfe": nfe}
     note["classes"] = None if classes is None else classes.tolist()
     if known:
         note["noise_power"] = f"measured on {known} samples"

@@ -21,7 +21,7 @@ from .app import BELIEVED, RESUMED, App, Experiment
 from .line import Line
 from .requeue import requeue
 
-__all__ = ["import_choices", "launch", "prepare", "start"]
+__all__ = ["import_choices", "launch", "prepare", "prepare_trained", "start"]
 
 ASKING = [number for number in SIGNALS if number != signal.SIGINT]
 
@@ -100,6 +100,24 @@ def prepare(line: Line, host: Host) -> Experiment:
     stamp = _stamped(line, path, host, configs)
     name = asked or stamp.pop("name", None) or "run"
     return Experiment(line.put("--ckpt_path", str(path)), host, configs, paths, name, stamp, path)
+
+
+def prepare_trained(line: Line) -> Experiment:
+    """The experiment of a checkpoint, for commands that train nothing.
+
+    Raises:
+        ConfigError: without a checkpoint, and as from `prepare`.
+        CheckpointError: as from `prepare`.
+    """
+    import_choices()
+    quiet.hush()
+    runs.forget()
+    experiment = prepare(line, load_host(*map(Path, line.plugins)))
+    if experiment.source is None:
+        raise ConfigError(
+            f"deqlight {line.command} needs a trained network: --ckpt_path FILE, or -c EXPERIMENT --ckpt_path last"
+        )
+    return experiment
 
 
 def _stamped(line: Line, path: Path, host: Host, configs: list[dict[str, Any]]) -> dict[str, Any]:

@@ -7,20 +7,17 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ..errors import check_word
 from ..terms import ReverseSDE
-from ..types import Carry, Noise, State
-from .base import SolverInfo, Step
+from ..types import Carry, State
+from .base import Step
 from .denoising import data, mix
-from .noisy import NoisySampler
+from .noisy import NoisySampler, drawing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from typing_extensions import Self
 
-__all__ = ["ADDITIVE", "DDPM", "SDEDPMpp2M"]
-
-ADDITIVE: Mapping[Noise, float] = {"additive": 1.0}
-"""Strong order of samplers that know of the noise nothing but W."""
+__all__ = ["DDPM", "SDEDPMpp2M"]
 
 
 class DDPM(NoisySampler):
@@ -41,15 +38,7 @@ class DDPM(NoisySampler):
     Reference: Ho, Jain & Abbeel, NeurIPS 2020 (arXiv 2006.11239), algorithm 2 and §3.2.
     """
 
-    info = SolverInfo(
-        order=1,
-        nfe_step=1,
-        calculus="ito",
-        strong_order=ADDITIVE,
-        weak_order=1.0,
-        terms=(ReverseSDE,),
-        reference="Ho, Jain & Abbeel 2020, arXiv 2006.11239",
-    )
+    info = drawing(1, "Ho, Jain & Abbeel 2020, arXiv 2006.11239")
 
     def __init__(self, variance: Literal["posterior", "forward"] = "posterior") -> None:
         check_word("DDPM", "variance", variance, ("posterior", "forward"))
@@ -89,16 +78,7 @@ class SDEDPMpp2M(NoisySampler):
     Reference: Lu et al., DPM-Solver++, 2022 (arXiv 2211.01095), eq. 19.
     """
 
-    info = SolverInfo(
-        order=2,
-        nfe_step=1,
-        steps=2,
-        calculus="ito",
-        strong_order=ADDITIVE,
-        weak_order=2.0,
-        terms=(ReverseSDE,),
-        reference="Lu et al. 2022, arXiv 2211.01095",
-    )
+    info = drawing(2, "Lu et al. 2022, arXiv 2211.01095", steps=2)
 
     def fall(self, term: ReverseSDE, rho0: float, rho1: float, y0: State, carry: Carry) -> Step:
         """One step; `carry` is the estimate before, and where it was made."""

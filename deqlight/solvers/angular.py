@@ -12,8 +12,8 @@ import numpy as np
 from ..errors import InputError
 from ..schedules import FlowTime
 from ..terms import Denoising
-from .base import SolverInfo
-from .denoising import REMEMBERED, DataSampler, capped
+from .correcting import corrected_info, merged
+from .denoising import REMEMBERED, DataSampler
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -59,15 +59,8 @@ class AngularPC(DataSampler):
             raise InputError(f"AngularPC got scale={scale}; it must be positive and finite, 2 standard deviations")
         self.order, self.scale, self.correct, self.lower_final = order, scale, correct, lower_final
         self.kept = order if correct else order - 1
-        info = SolverInfo(
-            order=order + correct,
-            nfe_step=1,
-            steps=order + 1,
-            dense_order=min(order + correct, 2),
-            terms=(Denoising,),
-            reference="Xue et al. 2023, arXiv 2309.05019; Salimans & Ho 2022, arXiv 2202.00512",
-        )
-        self.info = capped(info, lower_final)
+        told = "Xue et al. 2023, arXiv 2309.05019; Salimans & Ho 2022, arXiv 2202.00512"
+        self.info = corrected_info(order, correct, lower_final, told)
 
     def __repr__(self) -> str:
         options = f"{', correct=False' * (not self.correct)}{', lower_final=True' * self.lower_final}"
@@ -88,14 +81,12 @@ class AngularPC(DataSampler):
 @lru_cache(REMEMBERED)
 def _merged(scale: float, end: float, rhos: tuple[float, ...], points: int, before: int) -> tuple[float, ...]:
     """The weights of a step, the corrector of the step before it in them if that used any points."""
-    share = end / rhos[0]
-    total = [*_integrals(scale, rhos[0], end, rhos[:points]), *[0.0] * (len(rhos) - points)]
-    if before:
-        corrected = _integrals(scale, rhos[1], rhos[0], rhos[: before + 1])
-        predicted = [0.0, *_integrals(scale, rhos[1], rhos[0], rhos[1 : before + 1])]
-        for j, (new, old) in enumerate(zip(corrected, predicted, strict=True)):
-            total[j] += share * (new - old)
-    return share, *total
+    share, ahead = end / rhos[0], _integrals(scale, rhos[0], end, rhos[:points])
+    if not before:
+        return merged(share, ahead, len(rhos))
+    corrected = _integrals(scale, rhos[1], rhos[0], rhos[: before + 1])
+    predicted = _integrals(scale, rhos[1], rhos[0], rhos[1 : before + 1])
+    return merged(share, ahead, len(rhos), corrected, predicted)
 
 
 def _integrals(scale: float, start: float, end: float, rhos: tuple[float, ...]) -> list[float]:

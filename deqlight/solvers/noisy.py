@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import NoReturn, cast
 
 from ..errors import InputError
 from ..terms import ReverseSDE, Term
-from ..types import Carry, State, Time
-from .base import Solver, Step
+from ..types import Carry, Noise, State, Time
+from .base import Solver, SolverInfo, Step
 from .denoising import DenoisingSolver, data
 
-__all__ = ["NoisySampler", "check_falls", "no_dense"]
+__all__ = ["NoisySampler", "check_falls", "drawing", "no_dense"]
+
+ADDITIVE: Mapping[Noise, float] = {"additive": 1.0}
+"""Strong order of samplers that know of the noise nothing but W."""
 
 
 class NoisySampler(DenoisingSolver):
@@ -44,6 +48,20 @@ class NoisySampler(DenoisingSolver):
             InputError: always: a path with noise is no polynomial.
         """
         no_dense(self)
+
+
+def drawing(order: int, reference: str, steps: int = 1) -> SolverInfo:
+    """What a sampler of one evaluation a step claims, whose law is of this order and whose noise is all in it."""
+    return SolverInfo(
+        order=order,
+        nfe_step=1,
+        steps=steps,
+        calculus="ito",
+        strong_order=ADDITIVE,
+        weak_order=float(order),
+        terms=(ReverseSDE,),
+        reference=reference,
+    )
 
 
 def check_falls(solver: Solver, rho0: float, rho1: float) -> None:

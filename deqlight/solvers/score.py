@@ -12,10 +12,10 @@ from ..errors import InputError
 from ..states import each, leaves
 from ..terms import ReverseSDE
 from ..types import Carry, State, Tensor
-from .ancestral import ADDITIVE, alpha_ratio
+from .ancestral import alpha_ratio
 from .base import SolverInfo, Step
 from .denoising import DenoisingSolver, mix
-from .noisy import NoisySampler
+from .noisy import NoisySampler, drawing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,15 +37,7 @@ class EulerMaruyama(NoisySampler):
     Reference: Song et al., ICLR 2021 (arXiv 2011.13456), eq. 6 and §4.1.
     """
 
-    info = SolverInfo(
-        order=1,
-        nfe_step=1,
-        calculus="ito",
-        strong_order=ADDITIVE,
-        weak_order=1.0,
-        terms=(ReverseSDE,),
-        reference=SONG,
-    )
+    info = drawing(1, SONG)
 
     def fall(self, term: ReverseSDE, rho0: float, rho1: float, y0: State, carry: Carry) -> Step:
         """One step."""
@@ -68,15 +60,7 @@ class ReverseDiffusion(NoisySampler):
     Reference: Song et al., ICLR 2021 (arXiv 2011.13456), appendix E.
     """
 
-    info = SolverInfo(
-        order=1,
-        nfe_step=1,
-        calculus="ito",
-        strong_order=ADDITIVE,
-        weak_order=1.0,
-        terms=(ReverseSDE,),
-        reference=SONG,
-    )
+    info = drawing(1, SONG)
 
     def fall(self, term: ReverseSDE, rho0: float, rho1: float, y0: State, carry: Carry) -> Step:
         """One step."""

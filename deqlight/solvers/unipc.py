@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from ..errors import InputError, check_word
 from ..schedules import FlowTime
 from ..terms import Denoising
-from .base import SolverInfo
-from .denoising import REMEMBERED, DataSampler, capped
+from .correcting import corrected_info, merged
+from .denoising import REMEMBERED, DataSampler
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -56,15 +56,8 @@ class UniPC(DataSampler):
         check_word("UniPC", "variant", variant, ("bh1", "bh2"))
         self.order, self.variant, self.correct, self.lower_final = order, variant, correct, lower_final
         self.kept = order if correct else order - 1
-        info = SolverInfo(
-            order=order + correct,
-            nfe_step=1,
-            steps=order + 1,
-            dense_order=min(order + correct, 2),
-            terms=(Denoising,),
-            reference="Zhao, Bai, Rao, Zhou & Lu 2023, arXiv 2302.04867",
-        )
-        self.info = capped(info, lower_final)
+        told = "Zhao, Bai, Rao, Zhou & Lu 2023, arXiv 2302.04867"
+        self.info = corrected_info(order, correct, lower_final, told)
 
     def __repr__(self) -> str:
         options = f"{', correct=False' * (not self.correct)}{', lower_final=False' * (not self.lower_final)}"
@@ -87,21 +80,14 @@ class UniPC(DataSampler):
 
 @lru_cache(REMEMBERED)
 def _merged(variant: Variant, end: float, rhos: tuple[float, ...], points: int, before: int) -> tuple[float, ...]:
-    """The weights of a step, the corrector of the step before it in them if that used any points.
-
-    The correction is the difference of the same step with and without the newest estimate, so that the state before,
-    which both begin with, is not in it.
-    """
+    """The weights of a step, the corrector of the step before it in them if that used any points."""
     share, *ahead = _moved(variant, end, rhos[0], rhos[:points])
-    total = [*ahead, *[0.0] * (len(rhos) - points)]
-    if before:
-        behind = rhos[1 : before + 1]
-        _, *predicted = _moved(variant, rhos[0], rhos[1], behind)
-        _, *corrected = _moved(variant, rhos[0], rhos[1], (*behind, rhos[0]))
-        total[0] += share * corrected[-1]
-        for j, (new, old) in enumerate(zip(corrected, predicted, strict=False), 1):
-            total[j] += share * (new - old)
-    return share, *total
+    if not before:
+        return merged(share, ahead, len(rhos))
+    behind = rhos[1 : before + 1]
+    _, *predicted = _moved(variant, rhos[0], rhos[1], behind)
+    _, *others, newest = _moved(variant, rhos[0], rhos[1], (*behind, rhos[0]))
+    return merged(share, ahead, len(rhos), (newest, *others), predicted)
 
 
 def _moved(variant: Variant, end: float, start: float, rhos: Sequence[float]) -> list[float]:

@@ -8,11 +8,11 @@ import warnings
 from pathlib import Path
 
 import pytest
+from processes import DDP
 
 from deqlight.cli.main import main
 
 VP_POINTS = Path(__file__).parents[1] / "cli" / "vp_points.yaml"
-DDP = ("--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp")
 PATIENCE = 120  # seconds; two starts take 10 on an idle machine
 CPU = "--trainer.accelerator=cpu"
 FLOAT32 = 1e-4  # relative, of samples in batches of other sizes

@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ import tiny_sets
 import torch
 import yaml
 from jsonargparse import ArgumentParser
+from processes import free_port
 from torch import nn
 
 from deqlight.cli.start import import_choices
@@ -67,12 +67,6 @@ def network(name, changes, root):
     assert not any(isinstance(module, nn.BatchNorm2d) for module in net.modules())
     data.setup("fit")
     return net, data._dataset
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture(scope="module")

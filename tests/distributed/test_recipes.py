@@ -5,13 +5,13 @@ import json
 import os
 import re
 import shlex
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from processes import free_port
 
 from deqlight.cli.experiments import TRAINERS, load
 from deqlight.cli.start import prepare
@@ -26,12 +26,6 @@ SHORT = (
     *("--trainer.max_epochs=1", "--trainer.num_sanity_val_steps=0"),
 )
 OVERLAYS = sorted(path for folder in deqlight_configs() for path in (folder / TRAINERS).glob("*.yaml"))
-
-
-def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
 
 
 def together(folder, *processes):

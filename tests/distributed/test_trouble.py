@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from processes import DDP
 
 from deqlight.cli.meeting import agree
 from deqlight.cli.requeue import requeue
 
 HERE = Path(__file__).parent
 SHORT = ("--trainer.limit_train_batches=6", "--trainer.limit_val_batches=1", "--trainer.max_epochs=2")
-DDP = ("--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp")
 PATIENCE = 90  # seconds; two starts take 10 on an idle machine
 
 
