@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -38,6 +39,23 @@ class Agreement:
         if work is not None:
             work.wait(LONGEST) if mine else work.wait()
         return bool(flag > 0)
+
+    def ask(self, mine: Callable[[], bool]) -> Callable[[], bool]:
+        """Ask whether it is so on any rank, and go on; the answer waits for all. All must call both, in the same order.
+
+        A process alone looks when it answers.
+        """
+        if self._group is None:
+            return mine
+        flag = torch.tensor(float(mine()))
+        work = dist.all_reduce(flag, group=self._group, async_op=True)
+
+        def answer() -> bool:
+            if work is not None:
+                work.wait()
+            return bool(flag > 0)
+
+        return answer
 
     def told(self, mine: T) -> list[T]:
         """What every rank has to say; after `any` alone, when all know that it is worth it."""

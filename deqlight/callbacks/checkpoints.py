@@ -17,7 +17,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from ..errors import CheckpointError, InputError
 from ..types import Tensor
-from .agreement import of_all_ranks
+from .agreement import Agreement, of_all_ranks
 
 __all__ = ["SIGNALS", "Best", "Last", "Stopped"]
 
@@ -76,10 +76,10 @@ class Last(Checkpoint):
     """Writes `last.ckpt` at the end of each epoch, and between two batches where a signal asks to stop.
 
     Ctrl-C, SIGTERM, SIGUSR1 (what schedulers send before they take a machine away), to any rank. A signal only raises a
-    flag. The ranks compare their flags after each batch, save together and stop together; in the last batch of an epoch
-    they go on to its end, so that the validation is not lost. Because the state of the random generators is saved as
-    well, and the loader knows its place, a resumed run goes on as if never stopped. A second Ctrl-C stops at once,
-    without saving.
+    flag. The ranks send each other their flags before each batch and read them after it, so that none waits; they save
+    together and stop together, in the last batch of an epoch at its end, so that the validation is not lost. Because
+    the state of the random generators is saved as well, and the loader knows its place, a resumed run goes on as if
+    never stopped. A second Ctrl-C stops at once, without saving.
 
     Args:
         dirpath: where to write; None takes `checkpoints` in the run's folder.
@@ -95,6 +95,7 @@ class Last(Checkpoint):
         self.dirpath, self.every_n_steps = dirpath, every_n_steps
         self._saved = 0
         self._asked: int | None = None
+        self._agreement, self._answer = Agreement(1), self._is_asked
         self._rng: list[dict[str, Tensor]] = []
         self._previous: dict[int, Any] = {}
 
@@ -128,6 +129,7 @@ class Last(Checkpoint):
         Those of Lightning speak to other ranks from within the handler, where each rank is somewhere else.
         """
         self._saved = trainer.global_step
+        self._agreement = Agreement(trainer.world_size, vars(trainer.strategy).get("_timeout"))
         if trainer.global_rank < len(self._rng):
             state = self._rng[trainer.global_rank]
             torch.set_rng_state(state["cpu"].cpu())
@@ -137,24 +139,35 @@ class Last(Checkpoint):
         if threading.current_thread() is threading.main_thread():
             self._previous = {number: signal.signal(number, self._ask) for number in SIGNALS}
 
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Tell the other ranks whether to stop; the answer has come when the batch is done."""
+        self._answer = self._agreement.ask(self._is_asked)
+
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Stop here if asked; not between accumulated gradients, nor at an epoch's end, which has its own place."""
+        asked = self._answer()
         if trainer.is_last_batch or (batch_idx + 1) % trainer.accumulate_grad_batches:
             return
-        self._stop_if_asked(trainer, save=True)
+        if asked:
+            self._save(trainer)
+            self._stop(trainer)
         if self.every_n_steps and trainer.global_step - self._saved >= self.every_n_steps:
             self._save(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save, and stop here if asked."""
         self._save(trainer)
-        self._stop_if_asked(trainer, save=False)
+        if self._agreement.ask(self._is_asked)():
+            self._stop(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Give the signals back."""
         self._release()
+        self._agreement.end()
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Give the signals back."""
@@ -165,12 +178,11 @@ class Last(Checkpoint):
             raise KeyboardInterrupt
         self._asked = number
 
-    def _stop_if_asked(self, trainer: L.Trainer, save: bool) -> None:
-        if not trainer.strategy.reduce_boolean_decision(self._asked is not None, all=False):
-            return
-        if save:
-            self._save(trainer)
-        asked = [number for number in of_all_ranks(self._asked, trainer.world_size) if number]
+    def _is_asked(self) -> bool:
+        return self._asked is not None
+
+    def _stop(self, trainer: L.Trainer) -> None:
+        asked = [number for number in self._agreement.told(self._asked) if number]
         raise Stopped(asked[0], self._path(), trainer.global_step)
 
     def _save(self, trainer: L.Trainer) -> None:

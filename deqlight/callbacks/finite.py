@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from ..errors import InputError, NonFinite, OtherRank, SolverFailure, brief, check_word
 from ..types import Tensor
 from .agreement import Agreement
+from .carried import carries, constant, marked
 from .undo import Undo
 
 __all__ = ["FiniteGuard"]
@@ -31,10 +32,12 @@ class FiniteGuard(L.Callback):
     """Stop at the first solve that fails, and at the first loss or gradient that is NaN or infinite.
 
     All ranks stop at the same step, before the optimiser takes it, and each says which rank it was, which batch and
-    which samples: the ranks compare notes before each backward pass, in which one would wait for the other for ever.
-    A failure in the backward pass itself ends its rank, and the others at once with it, as does any failure of a task
-    that takes its own optimiser steps. A gradient scaler (16-mixed) produces infinite gradients on purpose and skips
-    them itself: then only the loss is looked at.
+    which samples. Where gradients are averaged over the ranks, a rank that fails goes through the backward pass with
+    gradients of NaN, which are then everybody's: as long as all goes well, nothing is exchanged for it. Under other
+    strategies the ranks compare notes before each backward pass, in which one would wait for the other for ever, and
+    after it. A failure in the backward pass itself ends its rank, and the others at once with it, as does any failure
+    of a task that takes its own optimiser steps. A gradient scaler (16-mixed) produces infinite gradients on purpose
+    and skips them itself: then only the loss is looked at.
 
     With `policy="skip"` such a step is taken on no rank, and training goes on: weights, the optimiser's state, running
     statistics and the means of the epoch stay as they were; the schedule and the count of steps go on. Each skipped
@@ -60,6 +63,8 @@ class FiniteGuard(L.Callback):
         self._agreement, self._undo = Agreement(1), Undo()
         self._loss: Tensor | None = None
         self._ids: Tensor | None = None
+        self._failure: Exception | None = None
+        self._carried = False
         self._rank, self._place, self._lost = "", "", False
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -70,6 +75,7 @@ class FiniteGuard(L.Callback):
         """
         if pl_module.automatic_optimization:
             self._agreement = Agreement(trainer.world_size, vars(trainer.strategy).get("_timeout"))
+            self._carried, self._failure = carries(trainer), None
             vars(pl_module)["training_step"] = self._guarded(trainer, pl_module, pl_module.training_step)
         elif self.policy == SKIP:
             raise InputError(
@@ -98,15 +104,14 @@ class FiniteGuard(L.Callback):
             NonFinite: naming the first bad tensor and the step.
             OtherRank: where it was another rank's.
         """
-        if not self._lost:
+        if not self._lost and self._bad(trainer, pl_module):
+            failure, self._failure = self._failure, None
             loss = torch.zeros(()) if self._loss is None else self._loss
-            scaled = trainer.scaler is not None
-            gradients = [] if scaled else [p.grad for p in pl_module.parameters() if p.grad is not None]
-            total = loss.float().abs() + (torch.nn.utils.get_total_norm(gradients) if gradients else 0.0)
-            if self._agreement.any(not math.isfinite(total.item())):
-                culprit, own = _culprit(pl_module, loss), not torch.isfinite(loss)
-                failure = NonFinite(f"{culprit} in training", step=trainer.global_step, hint=HINT)
-                self._decide(trainer, failure, blamed=bool(own))
+            blamed = failure is not None or not bool(torch.isfinite(loss))
+            if failure is None:
+                failure = NonFinite(f"{_culprit(pl_module, loss)} in training", step=trainer.global_step, hint=HINT)
+                failure = failure.at(self._where(()) if blamed else self._place)
+            self._decide(trainer, failure, blamed)
         if self._lost:  # an optimiser passes over parameters without a gradient
             self._undo.restore(pl_module)
             for parameter in pl_module.parameters():
@@ -124,8 +129,13 @@ class FiniteGuard(L.Callback):
         self._agreement.end()
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Leave the training step alone; the group ends with the process, for other ranks may be gone."""
+        """Leave the training step alone; the group ends with the process, for other ranks may be gone.
+
+        If they are, so that none of them could be told, what failed here is said.
+        """
         vars(pl_module).pop("training_step", None)
+        if self._failure is not None:
+            sys.stderr.write(f"error: {self._failure}\n")
 
     def state_dict(self) -> dict[str, Any]:
         """How many steps have been skipped."""
@@ -140,17 +150,30 @@ class FiniteGuard(L.Callback):
 
         @functools.wraps(plain)
         def step(*args: Any) -> Any:
-            loss, failure = None, None
+            output, failure = None, None
             try:
-                loss = plain(*args)
+                output = plain(*args)
             except Exception as error:  # whatever it is, the other ranks must hear of it before they wait
-                failure = error
+                failure = error.at(self._where(error.samples)) if isinstance(error, SolverFailure) else error
+            if self._carried:
+                self._failure = self._failure or failure
+                return marked(output) if failure is None else constant(module, math.nan)
             if self._any(failure):
                 self._decide(trainer, failure, blamed=failure is not None)
-                return sum((0.0 * p).sum() for p in module.parameters() if p.requires_grad)
-            return loss
+                return constant(module, 0.0)
+            return output
 
         return step
+
+    def _bad(self, trainer: L.Trainer, module: L.LightningModule) -> bool:
+        """Whether the step is to be refused, the same on all ranks."""
+        gradients = [] if trainer.scaler is not None else [p.grad for p in module.parameters() if p.grad is not None]
+        total = torch.nn.utils.get_total_norm(gradients) if gradients else torch.zeros(())
+        if self._carried:
+            return not math.isfinite(total.item())
+        if self._loss is not None:
+            total = total + self._loss.float().abs()
+        return self._agreement.any(not math.isfinite(total.item()))
 
     def _any(self, failure: Exception | None) -> bool:
         """Whether the step failed anywhere; where that cannot be learnt, this rank ends with its own failure."""
@@ -163,8 +186,6 @@ class FiniteGuard(L.Callback):
 
     def _decide(self, trainer: L.Trainer, failure: Exception | None, blamed: bool) -> None:
         """Raise what happened, here or elsewhere, or count a skipped step. All ranks come here together."""
-        if isinstance(failure, SolverFailure):
-            failure = failure.at(self._where(failure.samples) if blamed else self._place)
         mine = (str(failure), isinstance(failure, SolverFailure)) if blamed else None
         told = [one for one in self._agreement.told(mine) if one is not None]
         diverged = all(numbers for _, numbers in told)
