@@ -3,12 +3,14 @@
 `OMP_NUM_THREADS=1 python benchmarks/scaling.py [--rounds 3] [--steps 30]` writes benchmarks/scaling.json. Each way of
 training runs in processes of its own; rounds take turns, and ratios are of medians over all steps of all rounds. On a
 machine of two cores a pair of processes shares the memory bus, so that the pair, and not one process, is what two ranks
-are to be held against.
+are to be held against. "plain meeting" is that pair with a barrier behind each backward pass and nothing exchanged:
+what it costs is the machine's unrest, which no way of averaging gradients at each step escapes.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import platform
@@ -16,12 +18,14 @@ import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 HERE = Path(__file__).parent
 BATCH, WARM = 64, 5
-WAYS = ("deqlight alone", "deqlight pair", "deqlight ddp", "plain pair", "plain ddp")
+WAYS = ("deqlight alone", "deqlight pair", "deqlight ddp", "plain pair", "plain meeting", "plain ddp")
+TWO = ("deqlight ddp", "plain meeting", "plain ddp")
 CASES = ("network", "solver")
 
 
@@ -54,6 +58,8 @@ def deqlight_times(case, steps, rank, world, port):
     import lightning as L
     import torch
 
+    from deqlight.callbacks import Last
+    from deqlight.cli.ranks import settle
     from deqlight.data.batches import Tensors
     from deqlight.data.memory import InMemory
     from deqlight.tasks import Classify
@@ -78,26 +84,30 @@ def deqlight_times(case, steps, rank, world, port):
     if world > 1:
         os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "NODE_RANK": str(rank)}
         strategy = "ddp"
-    clock = Clock()
+    gc.freeze()  # as deqlight's command does
+    clock, folder = Clock(), tempfile.TemporaryDirectory()
     trainer = L.Trainer(
-        max_epochs=1, accelerator="cpu", devices=1, num_nodes=world, strategy=strategy, callbacks=[clock],
-        limit_val_batches=0, num_sanity_val_steps=0, enable_checkpointing=False, **quiet,
+        max_epochs=1, accelerator="cpu", devices=1, num_nodes=world, strategy=strategy, limit_val_batches=0,
+        num_sanity_val_steps=0, callbacks=[clock, Last(folder.name)], **quiet,
     )  # fmt: skip
     task = Classify(net(case), 10, lambda parameters: torch.optim.SGD(parameters, 0.01, momentum=0.9))
-    trainer.fit(task, datamodule=Random(BATCH))
+    settle(trainer, None).fit(task, datamodule=Random(BATCH))
+    folder.cleanup()
     return [b - a for a, b in zip(clock.ends[WARM:], clock.ends[WARM + 1 :], strict=False)]
 
 
-def plain_times(case, steps, rank, world, port):
-    """The same by a loop, and DistributedDataParallel if there are two."""
+def plain_times(case, steps, rank, world, port, how):
+    """The same by a loop; two may meet, or be in DistributedDataParallel."""
     import torch
     import torch.distributed as dist
     from torch.nn.functional import cross_entropy
     from torch.nn.parallel import DistributedDataParallel
 
     model = net(case)
+    gc.freeze()
     if world > 1:
         dist.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=world)
+    if how == "ddp":
         model = DistributedDataParallel(model)
     optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9)
     images, labels = torch.rand(BATCH * (steps + WARM), 3, 32, 32), torch.arange(BATCH * (steps + WARM)) % 10
@@ -105,11 +115,10 @@ def plain_times(case, steps, rank, world, port):
     for x, y in zip(images.split(BATCH), labels.split(BATCH), strict=True):
         optimizer.zero_grad()
         cross_entropy(model(x), y).backward()
+        if how == "meeting":
+            dist.barrier()
         optimizer.step()
         ends.append(time.perf_counter())
-    if world > 1:
-        del model
-        dist.destroy_process_group()
     return [b - a for a, b in zip(ends[WARM:], ends[WARM + 1 :], strict=False)]
 
 
@@ -119,8 +128,11 @@ def worker(way, case, steps, rank, port):
 
     torch.set_num_threads(1)
     kind, how = way.split()
-    measure = deqlight_times if kind == "deqlight" else plain_times
-    print(json.dumps(measure(case, steps, rank if how == "ddp" else 0, 2 if how == "ddp" else 1, port)))
+    rank, world = (rank, 2) if how in {"ddp", "meeting"} else (0, 1)
+    given = (case, steps, rank, world, port)
+    found = deqlight_times(*given) if kind == "deqlight" else plain_times(*given, how)
+    print(json.dumps(found), flush=True)
+    os._exit(0)  # torch at times aborts when it leaves a group
 
 
 def run(way, case, steps):
@@ -165,7 +177,7 @@ def main():
     medians = {case: {way: statistics.median(times) for way, times in ways.items()} for case, ways in seconds.items()}
     result = {"batch": BATCH, "machine": f"{platform.machine()}, {os.cpu_count()} cores", "median_seconds": medians}
     result["efficiency"] = {
-        case: {kind: ways[f"{kind} pair"] / ways[f"{kind} ddp"] for kind in ("deqlight", "plain")}
+        case: {way: ways[f"{way.split()[0]} pair"] / seconds for way, seconds in ways.items() if way in TWO}
         for case, ways in medians.items()
     }
     (HERE / "scaling.json").write_text(json.dumps(result, indent=1) + "\n")
