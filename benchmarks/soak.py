@@ -1,11 +1,12 @@
 """Training that is killed again and again ends where undisturbed training ends, bit for bit.
 
-An experiment is trained twice: once undisturbed, and once by processes that are killed with SIGKILL at random moments,
-each going on with `--ckpt_path auto` from the last checkpoint. Weights, the optimiser's and the schedule's state, the
-averaged weights, random states and the logged means of the last epoch must be equal. It stops by itself: a kill that
-comes before anything new was saved costs time and nothing else; once the minutes are over, nothing is killed any more.
+An experiment is trained twice, side by side: once undisturbed, and once by processes that are killed with SIGKILL at
+random moments, each going on with `--ckpt_path auto` from the last checkpoint. With `--ranks 2` one of the two is
+killed, and the other ends by itself. Weights, the optimiser's and the schedule's state, the averaged weights, random
+states and the logged means of the last epoch must be equal. It stops by itself: a kill that comes before anything new
+was saved costs time and nothing else; once the minutes are over, nothing is killed any more.
 
-    OMP_NUM_THREADS=1 python benchmarks/soak.py [--minutes 40] [--experiment edm_points] [--every 7] [--seed 0]
+    OMP_NUM_THREADS=1 python benchmarks/soak.py [--minutes 40] [--epochs 1000] [--every 120] [--ranks 1] [--seed 0]
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ import csv
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 RESULT = Path(__file__).with_suffix(".json")
 KILL = (0.4, 1.6)  # of the mean time between kills
+PATIENCE = 60  # seconds, for a rank to notice that another one is gone
 
 
 def start(folder: Path, words: list[str]) -> subprocess.Popen[bytes]:
@@ -35,6 +39,12 @@ def start(folder: Path, words: list[str]) -> subprocess.Popen[bytes]:
     log = (folder / "log.txt").open("ab")
     line = [sys.executable, "-m", "deqlight", "fit", *words]
     return subprocess.Popen(line, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT)
+
+
+def ranks(process: subprocess.Popen[bytes]) -> list[int]:
+    """The processes of a training: the one that was started, and those that it started."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    return [process.pid, *map(int, children.read_text().split())]
 
 
 def trained(folder: Path, words: list[str], minutes: float, every: float, seed: int) -> dict[str, int]:
@@ -49,8 +59,8 @@ def trained(folder: Path, words: list[str], minutes: float, every: float, seed: 
             limit = every * draw.uniform(*KILL) if now < deadline else None
             code = process.wait(limit)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            os.kill(draw.choice(ranks(process)), signal.SIGKILL)
+            process.wait(PATIENCE)
             kills += 1
             continue
         if code:
@@ -86,22 +96,23 @@ COMPARED = (
 )
 
 
-def soak(folder: Path, experiment: str, epochs: int, minutes: float, every: float, seed: int) -> dict[str, Any]:
+def soak(folder: Path, given: argparse.Namespace) -> dict[str, Any]:
     """Both trainings, and in what they differ."""
-    words = ["-c", experiment, f"--trainer.max_epochs={epochs}", "--trainer.accelerator=cpu", "--last.every_n_steps=5"]
+    words = ["-c", given.experiment, f"--trainer.max_epochs={given.epochs}", "--trainer.accelerator=cpu"]
+    words += ["--last.every_n_steps=5", f"--trainer.devices={given.ranks}"]
+    words += ["--trainer.strategy=ddp"] if given.ranks > 1 else []
     began = time.monotonic()
-    trained(folder / "whole", words, 0.0, every, seed)
-    undisturbed = time.monotonic() - began
-    counts = trained(folder / "killed", words, minutes, every, seed)
+    with ThreadPoolExecutor(1) as beside:
+        undisturbed = beside.submit(trained, folder / "whole", words, 0.0, given.every, given.seed)
+        counts = trained(folder / "killed", words, given.minutes, given.every, given.seed)
+        took = time.monotonic() - began
+        undisturbed.result()
     (whole, metrics), (killed, found) = end(folder / "whole"), end(folder / "killed")
     unlike = differences(*({k: c[k] for k in COMPARED if k in c} for c in (whole, killed)))
     unlike += [f"logged {name}" for name in metrics if metrics[name] != found[name]]
-    seconds = {
-        "seconds undisturbed": round(undisturbed),
-        "seconds killed": round(time.monotonic() - began - undisturbed),
-    }
-    known = {"experiment": experiment, "epochs": epochs, "steps": whole["global_step"], "every": every, "seed": seed}
-    return {**known, **counts, **seconds, "torch": torch.__version__, "differences": unlike}
+    names = ("experiment", "epochs", "every", "ranks", "seed", "minutes")
+    known = {**{name: vars(given)[name] for name in names}, "steps": whole["global_step"], "seconds": round(took)}
+    return {**known, **counts, "torch": torch.__version__, "differences": unlike}
 
 
 def main() -> None:
@@ -109,14 +120,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=40.0)
     parser.add_argument("--experiment", default="edm_points")
-    parser.add_argument("--epochs", type=int, default=60)
-    parser.add_argument("--every", type=float, default=20.0, help="mean seconds between kills; a start takes about 6")
+    parser.add_argument("--epochs", type=int, default=1000)
+    parser.add_argument("--every", type=float, default=120.0, help="mean seconds between kills; a start takes about 6")
+    parser.add_argument("--ranks", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=RESULT)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        result = soak(Path(name), given.experiment, given.epochs, given.minutes, given.every, given.seed)
-    result["minutes"] = given.minutes
+        result = soak(Path(name), given)
     given.out.write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(result, indent=2))
     raise SystemExit(1 if result["differences"] else 0)

@@ -18,7 +18,7 @@ from .terms.base import innermost, name_of
 from .terms.matrix import Matrix
 from .types import FieldFn, State, Tensor, Time
 
-__all__ = ["Charge", "Solution", "Stats", "Tally", "record"]
+__all__ = ["Charge", "Solution", "Stats", "Tally", "record", "unrecorded"]
 
 
 class Charge(NamedTuple):
@@ -173,6 +173,16 @@ def record() -> Iterator[list[Stats]]:
         _recorders.pop()
         if _recorders:
             _recorders[-1].extend(inner)
+
+
+@contextmanager
+def unrecorded() -> Iterator[None]:
+    """Solves inside the block are in nobody's account: those of a check, that no training needs."""
+    outer, _recorders[:] = list(_recorders), []
+    try:
+        yield
+    finally:
+        _recorders[:] = outer
 
 
 def report(stats: Stats) -> None:

@@ -14,6 +14,7 @@ from torch import nn
 from ..brownian import Key, keyed
 from ..errors import InputError, check_word
 from ..gradients import Checkpoint, Gradient
+from ..solution import unrecorded
 from ..types import Tensor
 from .agreement import of_all_ranks
 
@@ -108,7 +109,7 @@ def _gradient(task: Any, batch: Any) -> Tensor:
     parameters = [p for p in task.parameters() if p.requires_grad]
     devices = [task.device] if task.device.type == "cuda" else []
     buffers = [(buffer, buffer.clone()) for buffer in task.buffers()]
-    with torch.random.fork_rng(devices), keyed(task.key(batch)):
+    with torch.random.fork_rng(devices), keyed(task.key(batch)), unrecorded():
         loss = task.loss(task.outputs(batch), batch.targets)
         found = torch.autograd.grad(loss, parameters, allow_unused=True)
     for buffer, before in buffers:

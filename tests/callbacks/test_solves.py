@@ -43,6 +43,16 @@ def test_statistics_are_those_of_the_solves(tmp_path):
     )  # Dopri5: six evaluations a step, and those of the start
 
 
+def test_what_an_audit_solves_is_not_among_them(tmp_path):
+    """Nor in the task's own account, on whichever side of the audit one listens."""
+    plain, _ = fitted(tmp_path, SolverStatistics())
+    audited, _ = fitted(tmp_path, SolverStatistics(), GradientAudit(), SolverStatistics())
+    names = [name for name in plain.callback_metrics if name.startswith(("solver/", "nfe/"))]
+    assert len(names) >= 4
+    for name in names:
+        assert plain.callback_metrics[name] == audited.callback_metrics[name], name
+
+
 def test_a_budget_stops_or_warns_and_a_large_one_is_silent(tmp_path, recwarn):
     trainer, _ = fitted(tmp_path, NFEBudget(1.0, "stop"), epochs=4)
     assert trainer.current_epoch == 1

@@ -1,5 +1,6 @@
 """What deqlight takes from Lightning's inside for several processes; if it moves, this says so."""
 
+import gc
 import os
 import signal
 import subprocess
@@ -8,12 +9,14 @@ from datetime import timedelta
 
 import lightning as L
 import pytest
+from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy
 from lightning.pytorch.strategies.launchers import subprocess_script
 
-from deqlight.cli import runs, watch
+from deqlight.cli import runs, start, watch
 from deqlight.cli.faults import translate
-from deqlight.cli.ranks import settle
+from deqlight.cli.line import read
+from deqlight.cli.ranks import TOLD, settle
 from deqlight.errors import ConfigError
 
 QUIET = {"logger": False, "accelerator": "cpu", "enable_progress_bar": False, "enable_checkpointing": False}
@@ -36,6 +39,20 @@ def test_signals_are_left_to_deqlight():
     trainer = settle(L.Trainer(**QUIET), None)
     trainer._signal_connector.register_signal_handlers()
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_ranks_do_not_wait_to_be_told_what_lightnings_handlers_have_heard():
+    asked = [name for name in _TrainingEpochLoop.advance.__code__.co_names if "sigterm" in name]
+    assert asked in ([], [TOLD])
+    trainer = settle(L.Trainer(**QUIET), None)
+    assert getattr(trainer.fit_loop.epoch_loop, TOLD)() is None  # it would need a strategy that is set up
+
+
+def test_the_collector_of_garbage_leaves_alone_what_stays(monkeypatch):
+    monkeypatch.setattr(start, "App", lambda experiment: gc.get_freeze_count())
+    before = gc.get_freeze_count()
+    assert start.launch(read(["fit", "-c", "resnet_digits"])) > before + 10_000
+    assert gc.get_freeze_count() == 0
 
 
 def test_a_timeout_of_one_process_is_refused():

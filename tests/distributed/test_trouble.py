@@ -45,6 +45,26 @@ def test_a_solve_that_fails_on_one_rank_stops_both_and_both_say_where(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_loss_that_is_nan_with_gradients_that_are_not_stops_both(tmp_path):
+    """The gradients carry the news."""
+    code, said = trouble(tmp_path, "loss")
+    assert code == 4, said
+    for rank in range(2):
+        assert f"error: on rank {rank}: rank 1, batch 3 of epoch 0, ids [" in said, said
+    assert "the loss became nan in training" in said
+
+
+@pytest.mark.slow
+def test_a_part_of_a_step_that_fails_stops_both_at_the_step(tmp_path):
+    """Gradients are averaged with the last part, and carry what the first one met."""
+    words = ("--trainer.accumulate_grad_batches=3",)
+    code, said = trouble(tmp_path, "nan", *words, experiment="neural_ode_digits", step=1)
+    assert code == 4, said
+    for rank in range(2):
+        assert f"error: on rank {rank}: rank 1, batch 3 of epoch 0, ids [" in said, said
+
+
+@pytest.mark.slow
 def test_the_step_is_skipped_on_both(tmp_path):
     guard = ("--trainer.callbacks+=FiniteGuard", "--trainer.callbacks.policy=skip")
     code, said = trouble(tmp_path, "nan", guard=guard)
