@@ -4,7 +4,9 @@
 training runs in processes of its own; rounds take turns, and ratios are of medians over all steps of all rounds. On a
 machine of two cores a pair of processes shares the memory bus, so that the pair, and not one process, is what two ranks
 are to be held against. "plain meeting" is that pair with a barrier behind each backward pass and nothing exchanged:
-what it costs is the machine's unrest, which no way of averaging gradients at each step escapes.
+what it costs is the machine's unrest, which no way of averaging gradients at each step escapes. By chance of the heap's
+layout glibc gives memory back after a step and takes it again in the next, which costs up to a tenth; all ways run with
+that switched off.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 BATCH, WARM = 64, 5
+KEPT = {"MALLOC_MMAP_THRESHOLD_": "4000000000", "MALLOC_TRIM_THRESHOLD_": "8000000000"}
 WAYS = ("deqlight alone", "deqlight pair", "deqlight ddp", "plain pair", "plain meeting", "plain ddp")
 TWO = ("deqlight ddp", "plain meeting", "plain ddp")
 CASES = ("network", "solver")
@@ -141,7 +144,7 @@ def run(way, case, steps):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     count = 1 if way.endswith("alone") else 2
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **KEPT}
     command = [sys.executable, __file__, "--worker", way, case, str(steps)]
     started = [
         subprocess.Popen(

@@ -6,7 +6,7 @@ from .checkpoints import SIGNALS, Best, Last, Stopped
 from .finite import FiniteGuard
 from .lines import EpochLines
 from .manifest import MANIFEST, Manifest
-from .parity import PluginParity
+from .parity import CheckpointParity, PluginParity
 from .predictions import Predictions
 from .robustness import Robustness
 from .solves import NFEBudget, SolverStatistics
@@ -18,6 +18,7 @@ __all__ = [
     "SIGNALS",
     "STAMP",
     "Best",
+    "CheckpointParity",
     "ConfigStamp",
     "EpochLines",
     "FiniteGuard",

@@ -19,7 +19,17 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 
 from .. import __version__
-from ..callbacks import Best, ConfigStamp, EpochLines, Last, Manifest, PluginParity, Predictions, Summary
+from ..callbacks import (
+    Best,
+    CheckpointParity,
+    ConfigStamp,
+    EpochLines,
+    Last,
+    Manifest,
+    PluginParity,
+    Predictions,
+    Summary,
+)
 from ..plugin.host import Host
 from ..solvers import Solver
 from ..terms import Term
@@ -145,7 +155,7 @@ class App(LightningCLI):
         callbacks = _listed(settings.get("callbacks"))
         if settings["enable_progress_bar"] and not any(isinstance(callback, ProgressBar) for callback in callbacks):
             callbacks.insert(0, RichProgressBar())  # Lightning's own choice, but closed before the table is printed
-        callbacks += [PluginParity(own.host.manifest()), self._stamp(), Summary()]
+        callbacks += [PluginParity(own.host.manifest()), CheckpointParity(own.source), self._stamp(), Summary()]
         settings["callbacks"] = [*callbacks, *self._running(settings, quiet)]
         return settle(L.Trainer(**settings), self.config[self.subcommand]["timeout"])
 

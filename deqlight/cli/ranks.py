@@ -29,7 +29,7 @@ def settle(trainer: L.Trainer, timeout: float | None) -> L.Trainer:
     """
     connector: Any = vars(trainer)["_signal_connector"]
     connector.register_signal_handlers = _nothing
-    vars(trainer.fit_loop.epoch_loop)[TOLD] = _nothing
+    setattr(trainer.fit_loop.epoch_loop, TOLD, _nothing)
     strategy, limit = trainer.strategy, _limit(timeout)
     if limit is not None and LIMIT in vars(strategy):
         vars(strategy)[LIMIT] = limit

@@ -1,15 +1,27 @@
 import csv
 import io
+from types import SimpleNamespace
 
 import pytest
 import torch
 import training
 from rich.console import Console
 
-from deqlight.callbacks import STAMP, Best, ConfigStamp, EpochLines, Last, PluginParity, Predictions, Summary
+from deqlight.callbacks import (
+    STAMP,
+    Best,
+    CheckpointParity,
+    ConfigStamp,
+    EpochLines,
+    Last,
+    PluginParity,
+    Predictions,
+    Summary,
+    parity,
+)
 from deqlight.callbacks.parity import compare
 from deqlight.callbacks.stamp import write
-from deqlight.errors import PluginError
+from deqlight.errors import CheckpointError, PluginError
 
 SAME = [("deqlight:builtin", "0.1.0"), ("deqlight-sspms:sspms", "0.1.0")]
 
@@ -56,6 +68,26 @@ def test_the_odd_rank_is_named():
 
 def test_a_single_process_compares_nothing(tmp_path):
     fit(tmp_path, PluginParity(SAME), enable_checkpointing=False)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "odd"),
+    [("copy.ckpt", False), ("other.ckpt", True), ("longer.ckpt", True), (None, True)],
+    ids=["copy", "content", "length", "none"],
+)
+def test_ranks_go_on_from_the_same_checkpoint(tmp_path, monkeypatch, theirs, odd):
+    for name, content in {"mine": "abc", "copy": "abc", "other": "abd", "longer": "abcd"}.items():
+        (tmp_path / f"{name}.ckpt").write_text(content)
+    mine, other = tmp_path / "mine.ckpt", theirs and tmp_path / theirs
+    said = []
+    monkeypatch.setattr(parity, "of_all_ranks", lambda found, world: said.append(found) or said)
+    CheckpointParity(mine).setup(SimpleNamespace(world_size=2), None, "fit")
+    check = CheckpointParity(other)
+    if odd:
+        with pytest.raises(CheckpointError, match=r"rank 0 has .*mine\.ckpt; rank 1 has (.*other|.*longer|none)"):
+            check.setup(SimpleNamespace(world_size=2), None, "fit")
+    else:
+        check.setup(SimpleNamespace(world_size=2), None, "fit")
 
 
 def test_the_table_at_the_end_says_what_came_out(tmp_path):

@@ -1,11 +1,14 @@
 """What a run says of itself: `manifest.json`, its part in checkpoints, and the line about a changed batch."""
 
 import json
+import os
 import platform
+import signal
 
 import pytest
 import torch
 
+from deqlight.callbacks import EpochLines
 from deqlight.callbacks.manifest import batch_size
 from deqlight.data import Digits
 from deqlight.plugin.manager import host
@@ -72,6 +75,15 @@ def test_how_a_run_ended_badly_is_told(deqlight, tmp_path):
     assert done.code == 4, done.err
     found = told(tmp_path / "runs" / "resnet_digits" / "version_0")
     assert found["status"] == "failed" and found["reason"].startswith("NonFinite: ")
+
+
+def test_that_a_run_was_asked_to_stop_is_told(deqlight, tmp_path, monkeypatch):
+    monkeypatch.setattr(EpochLines, "on_train_batch_start", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    short = ("--trainer.limit_train_batches=3", "--trainer.limit_val_batches=0", "--trainer.accelerator=cpu")
+    done = deqlight("fit", "-c", "resnet_digits", *short, "--trainer.max_epochs=9")
+    assert done.code == 143, done.err
+    found = told(tmp_path / "runs" / "resnet_digits" / "version_0")
+    assert (found["status"], found["steps"], found["reason"]) == ("stopped", 1, "Stopped: 143")
 
 
 def test_the_batch_size_of_any_loader():

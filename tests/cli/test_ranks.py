@@ -34,6 +34,10 @@ def test_a_timeout_is_where_ours_is_put(strategy):
     assert vars(strategy(timeout=timedelta(seconds=7)))["_timeout"] == timedelta(seconds=7)
 
 
+def test_the_backend_is_asked_for_where_it_is():
+    assert L.Trainer(**QUIET, devices=2, strategy="ddp").strategy._get_process_group_backend() == "gloo"
+
+
 def test_signals_are_left_to_deqlight():
     before = signal.getsignal(signal.SIGTERM)
     trainer = settle(L.Trainer(**QUIET), None)

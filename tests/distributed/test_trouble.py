@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from processes import DDP
+from processes import DDP, finish, free_port, start
 
 from deqlight.cli.meeting import agree
 from deqlight.cli.requeue import requeue
@@ -117,6 +117,30 @@ def test_torchrun_goes_on_from_the_last_checkpoint(tmp_path):
     assert said.count("auto: there is no checkpoint of resnet_digits") == 1 and "Restored all states" in said
     assert [path.name for path in sorted((tmp_path / "runs/resnet_digits").iterdir())] == ["version_0", "version_1"]
     assert last(tmp_path)["global_step"] == 4 and last(tmp_path, 1)["global_step"] == 12
+
+
+@pytest.mark.slow
+def test_ranks_that_found_different_checkpoints_do_not_begin(tmp_path):
+    short = ("--trainer.limit_train_batches=2", "--trainer.limit_val_batches=1", "--trainer.accelerator=cpu")
+    for epochs in (1, 2):
+        code, said = finish(start(tmp_path, "fit", "-c", "resnet_digits", *short, f"--trainer.max_epochs={epochs}"))
+        assert code == 0, said
+    paths = [f"runs/resnet_digits/version_{number}/checkpoints/last.ckpt" for number in range(2)]
+    nodes = ("--trainer.devices=1", "--trainer.num_nodes=2", "--trainer.strategy=ddp", "--trainer.max_epochs=4")
+    port = str(free_port())
+    for others, codes in (([paths[0], paths[1]], [2, 2]), ([paths[0], "null"], [2, 2]), ([paths[1]] * 2, [0, 0])):
+        ranks = [
+            start(
+                tmp_path,
+                *("fit", "-c", "resnet_digits", *short, *nodes, f"--ckpt_path={path}"),
+                **{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "NODE_RANK": str(rank)},
+            )
+            for rank, path in enumerate(others)
+        ]
+        ended = [finish(rank) for rank in ranks]
+        assert [code for code, _ in ended] == codes, ended
+        for _, said in ended if any(codes) else []:
+            assert "the ranks would go on from different checkpoints: rank 0 has " in said, said
 
 
 def test_a_rank_does_not_take_the_word_of_the_dead():
