@@ -4,6 +4,9 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
+from contextlib import contextmanager, suppress
+from itertools import product
 from pathlib import Path
 
 import lightning as L
@@ -11,7 +14,7 @@ import pytest
 import tiny_sets
 import torch
 import yaml
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentError, ArgumentParser
 from processes import free_port
 from torch import nn
 
@@ -40,6 +43,8 @@ VARIANTS = {
 }
 """Experiments with other solvers and noise: gradients of zero for branches that a batch leaves out; gradients by the
 implicit function, by GMRES, and by undoing a wrapped method."""
+
+RULES = ("Direct", "Checkpoint", "Backsolve", "Reversible", "Implicit")
 
 NETWORKS = {path.stem: (path.stem, {}) for path in EXPERIMENTS} | VARIANTS
 
@@ -72,17 +77,28 @@ def network(name, changes, root):
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory):
     folder = tmp_path_factory.mktemp("nets")
+    with small_sets(folder):
+        for name, (experiment, changes) in NETWORKS.items():
+            torch.save(network(experiment, changes, folder / "data"), folder / f"{name}.net")
+    return compared(folder)
+
+
+@contextmanager
+def small_sets(folder):
     with pytest.MonkeyPatch.context() as patch:
         tiny_sets.shrink(patch)
         tiny_sets.publish(patch, CIFAR10, folder / "data")
-        for name, (experiment, changes) in NETWORKS.items():
-            torch.save(network(experiment, changes, folder / "data"), folder / f"{name}.net")
+        yield
+
+
+def compared(folder, limit=LIMIT):
+    """What both ranks have to report of the networks in a folder."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, str(Path(__file__).with_name("worker.py"))]
     arguments = [str(WORLD), str(free_port()), str(folder)]
     ranks = [subprocess.Popen([*command, str(rank), *arguments], env=environment) for rank in range(WORLD)]
     try:
-        assert [rank.wait(LIMIT) for rank in ranks] == [0] * WORLD
+        assert [rank.wait(limit) for rank in ranks] == [0] * WORLD
     finally:
         for rank in ranks:
             rank.kill()
@@ -102,3 +118,20 @@ def test_a_rank_with_other_plugins_is_named_on_every_rank(reports):
 
 def test_a_mean_is_that_of_all_samples(reports):
     assert [report["mean"] for report in reports] == [pytest.approx((3 * 1.0 + 4 * 2.0) / 7)] * WORLD
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_nor_by_any_rule_that_an_experiment_takes(tmp_path):
+    """Every experiment with every rule; a network that refuses a rule does so in one process as well."""
+    with small_sets(tmp_path):
+        for experiment, rule in product((path.stem for path in EXPERIMENTS), RULES):
+            with suppress(ArgumentError, ValueError):
+                made = network(experiment, {"gradient": rule}, tmp_path / "data")
+                torch.save(made, tmp_path / f"{experiment} {rule}.net")
+    for report in compared(tmp_path, limit=600):
+        found = {name: value for name, value in report["differences"].items() if value is not None}
+        assert {name: value for name, value in found.items() if not value < TOLERANCE} == {}
+        taken = Counter(name.split()[1] for name in found)
+        assert taken["Direct"] >= 36 and taken["Checkpoint"] >= 35 and taken["Backsolve"] >= 20, taken
+        assert taken["Reversible"] >= 7, taken
