@@ -8,6 +8,7 @@
 # RENDEZVOUS   HOST:PORT of the first machine  RUN        a name that is the same on all machines, and new for each run
 # RESTARTS     how often to start again [0]; add --ckpt_path auto, and they go on from the last checkpoint
 # ADDRESS      of this machine, where its name resolves to none that others can reach
+# IS_HOST      1 on the machine of RENDEZVOUS, 0 on the others, where its name does not tell which it is
 # PYTHON       the interpreter [python]
 # All that follows goes to deqlight fit.
 set -euo pipefail
@@ -20,4 +21,5 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 exec "${PYTHON:-python}" -m torch.distributed.run \
   --nnodes "$nodes" --nproc-per-node "$processes" --max-restarts "${RESTARTS:-0}" \
   --rdzv-backend c10d --rdzv-endpoint "$RENDEZVOUS" --rdzv-id "$RUN" ${ADDRESS:+--local-addr "$ADDRESS"} \
+  ${IS_HOST:+--rdzv-conf "is_host=$IS_HOST"} \
   -m deqlight fit "$@" --trainer.num_nodes "$nodes" --trainer.devices "$processes"

@@ -109,6 +109,14 @@ def test_a_failure_in_the_backward_pass_ends_both(tmp_path):
 
 
 @pytest.mark.slow
+def test_what_failed_here_is_said_though_the_other_rank_is_lost(tmp_path):
+    """The other one ends in the backward pass in which it would have been told."""
+    also = ("--trainer.callbacks+=Trouble", "--trainer.callbacks.kind=nan", "--trainer.callbacks.rank=0")
+    code, said = trouble(tmp_path, "backward", *also, experiment="neural_ode_digits")
+    assert code == 75 and "error: rank 0, batch 3 of epoch 0, ids [" in said, said
+
+
+@pytest.mark.slow
 def test_torchrun_goes_on_from_the_last_checkpoint(tmp_path):
     launcher = ("torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1", "-m")
     words = ("--ckpt_path=auto", "--last.every_n_steps=2", "--timeout=30")

@@ -4,12 +4,15 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
 from processes import PATIENCE, finish, start
 
+SCRIPT = Path(__file__).parents[2] / "scripts" / "torchrun_node.sh"
 EPOCHS = 40
 NODES = ("--trainer.accelerator=cpu", "--trainer.devices=1", "--trainer.num_nodes=2", "--trainer.strategy=ddp")
 SMALL = ("--data.train=256", "--data.val=64", "--data.test=32", f"--trainer.max_epochs={EPOCHS}")
@@ -78,5 +81,39 @@ def test_a_machine_is_lost_and_the_training_goes_on(machines, tmp_path):
     ranks = begin(machines, tmp_path, f"--ckpt_path={last}")
     ended = [finish(process) for process in ranks]
     assert [code for code, _ in ended] == [0, 0], ended
+    final = torch.load(tmp_path / "runs/anode_reflection/version_1/checkpoints/last.ckpt", weights_only=True)
+    assert final["epoch"] == EPOCHS - 1 and len(final["rng"]) == 2
+
+
+def worker_of(name):
+    """The process on a machine that trains, which torchrun's agent there has started."""
+    for pid in ip("netns", "pids", name).stdout.split():
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        if b"deqlight" in words and b"torch.distributed.run" not in words:
+            return int(pid)
+    raise AssertionError("nobody trains there")
+
+
+@pytest.mark.slow
+def test_torchrun_goes_on_by_itself_when_a_machine_loses_its_process(machines, tmp_path):
+    """One agent on each machine, by the script of the recipe; both start their process again."""
+    own = {"RENDEZVOUS": "10.77.0.1:29578", "RUN": "netns", "RESTARTS": "2", "PYTHON": sys.executable}
+    short = ("--trainer.accelerator=cpu", *SMALL, "--ckpt_path=auto", "--last.every_n_steps=2", "--timeout=60")
+    agents = []
+    for number, (name, cable) in enumerate(machines, 1):
+        told = {**os.environ, **own, "ADDRESS": f"10.77.0.{number}", "GLOO_SOCKET_IFNAME": cable}
+        told |= {"IS_HOST": str(int(number == 1)), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(SCRIPT.parents[1])}
+        line = ["ip", "netns", "exec", name, str(SCRIPT), "-c", "anode_reflection", "-c", "many_nodes", *short]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        agents.append(subprocess.Popen(line, cwd=tmp_path, env=told, **pipes))
+    try:
+        wait_for(agents[0], "epoch 3/")
+        os.kill(worker_of(machines[1][0]), signal.SIGKILL)
+        ended = [finish(agent) for agent in agents]
+    finally:
+        for agent in agents:
+            agent.kill()
+    assert [code for code, _ in ended] == [0, 0], ended
+    assert "Restored all states" in ended[0][1] or "last: " in ended[0][1], ended
     final = torch.load(tmp_path / "runs/anode_reflection/version_1/checkpoints/last.ckpt", weights_only=True)
     assert final["epoch"] == EPOCHS - 1 and len(final["rng"]) == 2
