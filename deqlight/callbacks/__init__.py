@@ -11,6 +11,7 @@ from .predictions import Predictions
 from .robustness import Robustness
 from .solves import NFEBudget, SolverStatistics
 from .stamp import STAMP, ConfigStamp
+from .statistics import RunningStatistics
 from .summary import Summary
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "PluginParity",
     "Predictions",
     "Robustness",
+    "RunningStatistics",
     "SolverStatistics",
     "Stopped",
     "Summary",

@@ -15,7 +15,7 @@ from torch.distributed.fsdp import fully_shard
 from torchmetrics import MetricCollection
 
 from ..brownian import Key, keyed
-from ..callbacks import FiniteGuard, of_all_ranks
+from ..callbacks import FiniteGuard, RunningStatistics, of_all_ranks
 from ..data import Batch, labelled
 from ..errors import InputError
 from ..metrics import Mean
@@ -136,9 +136,9 @@ class Evaluation(L.LightningModule, ABC):
             fully_shard(self.net, mesh=mesh, reshard_after_forward=False)
 
     def configure_callbacks(self) -> list[L.Callback]:
-        """A loss or a gradient that is not finite stops the training, unless the trainer has another guard."""
+        """What every training has: care for running statistics, and a guard, unless the trainer has its own."""
         own = any(isinstance(one, FiniteGuard) for one in getattr(self.trainer, "callbacks"))  # noqa: B009
-        return [] if own else [FiniteGuard()]
+        return [RunningStatistics()] if own else [RunningStatistics(), FiniteGuard()]
 
     def _evaluate(self, stage: str, metrics: MetricCollection, batch: Batch) -> None:
         with keyed(self.key(batch)), record() as self._solves:

@@ -6,6 +6,7 @@ import pytest
 import torch
 import training
 from rich.console import Console
+from torch import nn
 
 from deqlight.callbacks import (
     STAMP,
@@ -18,6 +19,7 @@ from deqlight.callbacks import (
     Predictions,
     Summary,
     parity,
+    statistics,
 )
 from deqlight.callbacks.parity import compare
 from deqlight.callbacks.stamp import write
@@ -64,6 +66,20 @@ def test_the_odd_rank_is_named():
         compare([SAME, SAME, [SAME[0], ("deqlight-sspms:sspms", "0.2.0")]])
     with pytest.raises(PluginError, match=r"rank 0 .*it has nothing where they have deqlight-sspms"):
         compare([SAME[:1], SAME, SAME])
+
+
+@pytest.mark.parametrize(
+    ("net", "expected"),
+    [
+        (nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)), True),
+        (nn.Linear(2, 2), True),
+        (nn.utils.parametrizations.spectral_norm(nn.Linear(2, 2)), False),
+        (nn.Sequential(nn.BatchNorm1d(2), nn.InstanceNorm1d(2, track_running_stats=True)), False),
+    ],
+    ids=["norms", "none", "read in training", "others"],
+)
+def test_what_training_may_read_is_left_to_ddp(net, expected):
+    assert statistics._are_all(net) is expected
 
 
 def test_a_single_process_compares_nothing(tmp_path):

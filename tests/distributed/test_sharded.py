@@ -47,3 +47,38 @@ def test_ranks_validate_with_the_running_statistics_that_the_checkpoint_has(tmp_
     assert code == 0, said
     (row,) = csv.DictReader(next(tmp_path.glob("runs/resnet_digits/version_0/validate/version_0/metrics.csv")).open())
     assert float(row["val/loss"]) == pytest.approx(together, rel=1e-5)
+
+
+USUAL = """
+import lightning as L
+from deqlight.plugin import impl
+
+class Usual(L.Callback):
+    def on_train_batch_start(self, trainer, *rest):
+        trainer.model.broadcast_buffers = True
+
+@impl
+def deqlight_costs():
+    return []
+"""
+
+
+@pytest.mark.slow
+def test_running_statistics_are_those_of_buffers_handed_out_before_each_batch(tmp_path):
+    """To the last bit, of weights, statistics and what validation makes of them."""
+    (tmp_path / "usual.py").write_text(USUAL)
+    words = ("--trainer.max_epochs=2", "--trainer.limit_train_batches=5", "--trainer.val_check_interval=2")
+    runs = {"ours": (), "usual": ("--plugin=usual.py", "--trainer.callbacks+=Usual")}
+    rows = []
+    for name, more in runs.items():
+        code, said = finish(start(tmp_path, "fit", "-c", "resnet_digits", *DDP, *words, f"--name={name}", *more))
+        assert code == 0, said
+        found = csv.DictReader((tmp_path / f"runs/{name}/version_0/metrics.csv").open())
+        rows.append([row["val/loss"] for row in found if row["val/loss"]])
+    ours, usual = (
+        torch.load(tmp_path / f"runs/{name}/version_0/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+        for name in runs
+    )
+    assert any("running_mean" in name for name in ours)
+    assert all(torch.equal(value, usual[name]) for name, value in ours.items())
+    assert rows[0] == rows[1] and len(rows[0]) == 4
