@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..data import Batch
-from ..errors import CheckpointError, ConfigError
+from ..errors import ConfigError
 from ..nets import Sampler
 from ..tasks import Generate
 from .line import Line
@@ -70,11 +70,7 @@ class Generator(Parts):
                 f"the task is {type(task).__name__}, which generates nothing; deqlight {self.experiment.line.command} "
                 "needs a checkpoint of the task Generate, such as deqlight fit -c edm_points writes"
             )
-        try:
-            task.load_state_dict(self.weights)
-        except RuntimeError as error:
-            first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-            raise CheckpointError(f"checkpoint {self.experiment.source} is of another network: {first}") from error
+        self.fill(task, self.experiment.source)
         task.on_load_checkpoint(self.content)
         return task.to(self.device).eval()
 

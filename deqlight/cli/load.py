@@ -12,7 +12,7 @@ import yaml
 from torch import nn
 
 from ..data import Batch
-from ..errors import CheckpointError, ConfigError
+from ..errors import ConfigError
 from ..plugin.manager import host as load_host
 from ..tasks.evaluation import Evaluation
 from . import checkpoint, weights
@@ -84,11 +84,7 @@ class Trained(Parts):
         settings.pop("data", None)  # the network is all: its data may lie on another machine
         with torch.random.fork_rng(devices=[]):
             self.task: L.LightningModule = self.parser.instantiate_classes(settings)["model"]
-        try:
-            self.task.load_state_dict(self.weights if state is None else state)
-        except RuntimeError as error:
-            told = " ".join(str(error).split())[:300]
-            raise CheckpointError(f"{path} is of another network: {told}") from error
+        self.fill(self.task, path, state)
         self.task.eval()
 
     @property

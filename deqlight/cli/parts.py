@@ -13,7 +13,7 @@ import torch
 from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]  # it gathers its names as it runs
 from torch import nn
 
-from ..errors import ConfigError
+from ..errors import CheckpointError, ConfigError
 from ..plugin.host import Host
 from ..solvers import Solver
 from ..terms import Term
@@ -96,6 +96,23 @@ class Parts:
         """All that the checkpoint holds; nothing without one."""
         source = self.experiment.source
         return {} if source is None else checkpoint.load(source)
+
+    def fill(self, task: nn.Module, path: Path | None, state: dict[str, Any] | None = None) -> None:
+        """Give a task its trained weights, those of the checkpoint or others.
+
+        Args:
+            task: the task.
+            path: where the weights come from; errors name it.
+            state: the weights; None takes the checkpoint's.
+
+        Raises:
+            CheckpointError: for weights of another network.
+        """
+        try:
+            task.load_state_dict(self.weights if state is None else state)
+        except RuntimeError as error:
+            told = " ".join(str(error).partition(":\n")[2].split()) or str(error)
+            raise CheckpointError(f"{path} is of another network: {told[:300]}") from error
 
     def parsed(self, parser: Parser, first: Sequence[str], line: Line, rest: Sequence[str] | None = None) -> Any:
         """What a parser makes of these words, and then those of the line or `rest`.
