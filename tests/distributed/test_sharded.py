@@ -1,6 +1,7 @@
 """Weights, gradients and the optimiser's numbers shared out among two processes: the training of DDP, and its files."""
 
 import csv
+from pathlib import Path
 
 import pytest
 import torch
@@ -36,9 +37,25 @@ def test_it_is_the_training_of_ddp_with_steps_that_differ_on_the_ranks(tmp_path)
     assert code == 0 and "test/rmse" in said, said
 
 
-def test_ranks_validate_with_the_running_statistics_that_the_checkpoint_has(tmp_path):
+@pytest.mark.slow
+def test_a_failure_on_one_rank_stops_both_where_gradients_do_not_carry_it(tmp_path):
+    """A rank has a part of them alone, so that the ranks compare notes before they go back."""
+    (tmp_path / "sharded.yaml").write_text(SHARDED)
+    plugin = Path(__file__).with_name("trouble.py")
+    words = (f"--plugin={plugin}", "--trainer.callbacks+=Trouble", "--trainer.callbacks.kind=nan", *SHORT)
+    code, said = finish(start(tmp_path, "fit", "-c", "anode_reflection", "-c", "sharded.yaml", *words))
+    assert code == 4, said
+    for rank in range(2):
+        assert f"error: on rank {rank}: rank 1, batch 3 of epoch 0, ids [" in said, said
+
+
+EMA = ("--trainer.callbacks+=EMAWeightAveraging", "--trainer.callbacks.decay=0.9")
+
+
+@pytest.mark.parametrize("more", [(), pytest.param(EMA, marks=pytest.mark.slow)], ids=["plain", "averaged"])
+def test_ranks_validate_with_the_running_statistics_that_the_checkpoint_has(tmp_path, more):
     """BatchNorm in the network: without agreement each rank scores its share with statistics of its own."""
-    words = ("--trainer.max_epochs=1", "--trainer.limit_train_batches=8", "--trainer.num_sanity_val_steps=0")
+    words = ("--trainer.max_epochs=1", "--trainer.limit_train_batches=8", "--trainer.num_sanity_val_steps=0", *more)
     code, said = finish(start(tmp_path, "fit", "-c", "resnet_digits", *DDP, *words))
     assert code == 0, said
     rows = list(csv.DictReader((tmp_path / "runs/resnet_digits/version_0/metrics.csv").open()))
