@@ -233,7 +233,7 @@ def main() -> None:
             print(f"{'' if good else 'UNEXPECTED '}{text}", flush=True)
     there = [rows[case.what] for case in cases() if case.what in rows]
     PAGE.write_text(TEXT.format(rows="\n".join(there), count=len(there)))
-    raise SystemExit("\n".join(bad))
+    raise SystemExit("\n".join(bad) or 0)
 
 
 TEXT = """\
