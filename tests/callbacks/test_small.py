@@ -92,7 +92,7 @@ def test_a_single_process_compares_nothing(tmp_path):
     ids=["copy", "content", "length", "none"],
 )
 def test_ranks_go_on_from_the_same_checkpoint(tmp_path, monkeypatch, theirs, odd):
-    for name, content in {"mine": "abc", "copy": "abc", "other": "abd", "longer": "abcd"}.items():
+    for name, content in {"mine": "abc", "copy": "abc", "other": "xyz", "longer": "abcd"}.items():
         (tmp_path / f"{name}.ckpt").write_text(content)
     mine, other = tmp_path / "mine.ckpt", theirs and tmp_path / theirs
     said = []
