@@ -30,6 +30,7 @@ from ..callbacks import (
     Predictions,
     Summary,
 )
+from ..errors import ConfigError
 from ..plugin.host import Host
 from ..solvers import Solver
 from ..terms import Term
@@ -139,7 +140,11 @@ class App(LightningCLI):
         """Nothing: Lightning would let the checkpoint beat the command line; `Experiment.words` puts it first."""
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
-        """The trainer of the configuration, with deqlight's loggers, callbacks and checkpoints."""
+        """The trainer of the configuration, with deqlight's loggers, callbacks and checkpoints.
+
+        Raises:
+            ConfigError: for what Lightning's trainer does not take, a misspelt strategy say.
+        """
         settings = {**self.config_init[self.subcommand]["trainer"], **kwargs}
         own = self.experiment
         if settings.get("logger") in (None, True):
@@ -157,7 +162,11 @@ class App(LightningCLI):
             callbacks.insert(0, RichProgressBar())  # Lightning's own choice, but closed before the table is printed
         callbacks += [PluginParity(own.host.manifest()), CheckpointParity(own.source), self._stamp(), Summary()]
         settings["callbacks"] = [*callbacks, *self._running(settings, quiet)]
-        return settle(L.Trainer(**settings), self.config[self.subcommand]["timeout"])
+        try:
+            trainer = L.Trainer(**settings)
+        except ValueError as error:
+            raise ConfigError(f"no trainer can be made of that: {' '.join(str(error).split())}") from error
+        return settle(trainer, self.config[self.subcommand]["timeout"])
 
     def _running(self, settings: Mapping[str, Any], quiet: bool) -> list[Callback]:
         """What belongs to one command alone."""

@@ -67,6 +67,11 @@ def test_a_timeout_of_one_process_is_refused():
     assert vars(trainer.strategy)["_timeout"] == timedelta(seconds=60)
 
 
+def test_a_misspelt_strategy_is_a_request_that_cannot_be_met(deqlight):
+    done = deqlight("fit", "-c", "resnet_digits", "--trainer.strategy=ddpp", "--trainer.accelerator=cpu")
+    assert done.code == 2 and "strategy='ddpp'" in done.err and "Example choices: auto, ddp" in done.err
+
+
 SAID = {
     "[..] Connection reset by peer [127.0.0.1]:5": (75, "another rank has ended"),
     "Application timeout caused pair closure": (75, "did not answer in time"),
