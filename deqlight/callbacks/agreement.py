@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, TypeVar
 
+import lightning as L
 import torch
 import torch.distributed as dist
 
@@ -30,17 +31,16 @@ class Agreement:
     def __init__(self, world: int, timeout: timedelta | None = None) -> None:
         self._group: Any = dist.new_group(backend="gloo", timeout=timeout) if world > 1 else None
 
+    @classmethod
+    def of(cls, trainer: L.Trainer) -> Agreement:
+        """Among a trainer's ranks, with the strategy's own limit. All must call it, in the same order."""
+        return cls(trainer.world_size, vars(trainer.strategy).get("_timeout"))
+
     def any(self, mine: bool) -> bool:
         """Whether it is so on any rank. All must call it; one that has failed does not wait for ever."""
-        if self._group is None:
-            return mine
-        flag = torch.tensor(float(mine))
-        work = dist.all_reduce(flag, group=self._group, async_op=True)
-        if work is not None:
-            work.wait(LONGEST) if mine else work.wait()
-        return bool(flag > 0)
+        return self.ask(lambda: mine, LONGEST if mine else None)()
 
-    def ask(self, mine: Callable[[], bool]) -> Callable[[], bool]:
+    def ask(self, mine: Callable[[], bool], longest: timedelta | None = None) -> Callable[[], bool]:
         """Ask whether it is so on any rank, and go on; the answer waits for all. All must call both, in the same order.
 
         A process alone looks when it answers.
@@ -52,7 +52,7 @@ class Agreement:
 
         def answer() -> bool:
             if work is not None:
-                work.wait()
+                work.wait(longest) if longest else work.wait()
             return bool(flag > 0)
 
         return answer

@@ -129,7 +129,7 @@ class Last(Checkpoint):
         Those of Lightning speak to other ranks from within the handler, where each rank is somewhere else.
         """
         self._saved = trainer.global_step
-        self._agreement = Agreement(trainer.world_size, vars(trainer.strategy).get("_timeout"))
+        self._agreement = Agreement.of(trainer)
         if trainer.global_rank < len(self._rng):
             state = self._rng[trainer.global_rank]
             torch.set_rng_state(state["cpu"].cpu())

@@ -74,7 +74,7 @@ class FiniteGuard(L.Callback):
             InputError: where it does not, and steps are to be skipped.
         """
         if pl_module.automatic_optimization:
-            self._agreement = Agreement(trainer.world_size, vars(trainer.strategy).get("_timeout"))
+            self._agreement = Agreement.of(trainer)
             self._carried, self._failure = carries(trainer), None
             vars(pl_module)["training_step"] = self._guarded(trainer, pl_module, pl_module.training_step)
         elif self.policy == SKIP:
