@@ -17,17 +17,17 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def start(folder, *words, prefix=(), **environment):
-    """Begin a command in a folder, behind another command if wanted; one thread for each process."""
+def start(folder, *words, prefix=(), launcher=(), **environment):
+    """Begin a command in a folder, behind another command or by a module that launches it; one thread a process."""
     own = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1]), **environment}
-    command = [*prefix, sys.executable, "-m", "deqlight", *words]
+    command = [*prefix, sys.executable, "-m", *launcher, "deqlight", *words]
     return subprocess.Popen(command, cwd=folder, env=own, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def finish(process):
+def finish(process, patience=PATIENCE):
     """Its exit code, and all that it said."""
     try:
-        out, err = process.communicate(timeout=PATIENCE)
+        out, err = process.communicate(timeout=patience)
     finally:
         process.kill()
     return process.returncode, out + err

@@ -1,9 +1,6 @@
 """What goes wrong on one rank ends on all of them, soon, with a line and a code; or costs all of them one step."""
 
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -21,14 +18,9 @@ PATIENCE = 90  # seconds; two starts take 10 on an idle machine
 
 def trouble(folder, kind, *words, experiment="resnet_digits", launcher=(), guard=(), **options):
     """Run it, with trouble; returns the exit code and what was said."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parents[1])}
     told = [f"--trainer.callbacks.{name}={value}" for name, value in {"kind": kind, **options}.items()]
     line = ["fit", "-c", experiment, *guard, f"--plugin={HERE / 'trouble.py'}", "--trainer.callbacks+=Trouble", *told]
-    command = [sys.executable, "-m", *launcher, "deqlight", *line, *SHORT, *DDP, *words]
-    done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
-    )
-    return done.returncode, done.stdout + done.stderr
+    return finish(start(folder, *line, *SHORT, *DDP, *words, launcher=launcher), PATIENCE)
 
 
 def last(folder, version=0):
